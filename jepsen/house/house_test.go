@@ -1,0 +1,215 @@
+package house
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/watershed-db/watershed/"
+
+// may says what each room may import of the others; a room may always import itself and what lies in it. Longest name
+// wins, so a room inside a room can be held tighter.
+var may = map[string][]string{
+	"proto":             {},
+	"proto/client":      {"proto"},
+	"crdt":              {},
+	"keyspace":          {"crdt"},
+	"keyspace/mutant":   {},
+	"log":               {"crdt"},
+	"processor":         {"log", "keyspace", "crdt", "proto"},
+	"processor/job":     {"keyspace", "crdt"},
+	"processor/decode":  {"crdt"},
+	"region":            {"keyspace", "crdt", "proto", "processor/job"},
+	"region/shard":      {"keyspace", "crdt", "processor/job"},
+	"region/group":      {},
+	"failover":          {"region", "proto"},
+	"cmd":               {"proto", "crdt", "keyspace", "log", "processor", "region", "failover"},
+	"jepsen":            {"proto"},
+	"jepsen/oracle":     {},
+	"jepsen/cases":      {"jepsen/oracle"},
+	"bench":             {"proto", "crdt", "keyspace", "log", "processor", "region", "cmd"},
+	"keyspace/internal": {"crdt"},
+}
+
+// everywhere may be imported by every room: switches for seeded bugs, which import nothing themselves.
+var everywhere = []string{"keyspace/mutant"}
+
+// longer lists the files that may pass the bound on lines, each with its reason.
+var longer = map[string]string{}
+
+const (
+	maxFile     = 500
+	maxFunction = 70
+)
+
+type source struct {
+	path string // slash-separated, from the root
+	fset *token.FileSet
+	file *ast.File
+}
+
+func (s source) room() string { return filepath.ToSlash(filepath.Dir(s.path)) }
+
+func (s source) test() bool { return strings.HasSuffix(s.path, "_test.go") }
+
+// sources parses every Go file of the tree that is written by hand.
+func sources(t *testing.T) []source {
+	t.Helper()
+	const root = "../.."
+	var out []source
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, ".pb.go") {
+			return nil
+		}
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, path, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		out = append(out, source{filepath.ToSlash(rel), fset, file})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out) < 10 {
+		t.Fatalf("found %d Go files: this test looks in the wrong place", len(out))
+	}
+	return out
+}
+
+func (s source) imports() []string {
+	var out []string
+	for _, i := range s.file.Imports {
+		path, _ := strconv.Unquote(i.Path.Value)
+		out = append(out, path)
+	}
+	return out
+}
+
+func within(room, of string) bool { return room == of || strings.HasPrefix(room, of+"/") }
+
+// rule returns the longest room in `may` that holds the given one.
+func rule(room string) (string, []string, bool) {
+	for r := room; ; {
+		if allowed, ok := may[r]; ok {
+			return r, allowed, true
+		}
+		i := strings.LastIndexByte(r, '/')
+		if i < 0 {
+			return "", nil, false
+		}
+		r = r[:i]
+	}
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test() || s.room() == "." {
+			continue
+		}
+		room, allowed, ok := rule(s.room())
+		if !ok {
+			t.Errorf("%s: a room that the house does not know; give it a line in `may`", s.path)
+			continue
+		}
+		for _, path := range s.imports() {
+			to, ours := strings.CutPrefix(path, module)
+			if !ours || within(to, room) || slices.Contains(everywhere, to) {
+				continue
+			}
+			if !slices.ContainsFunc(allowed, func(a string) bool { return within(to, a) }) {
+				t.Errorf("%s: %s may not import %s", s.path, room, to)
+			}
+		}
+	}
+}
+
+func TestBannedImports(t *testing.T) {
+	pure := []string{"crdt", "keyspace/mutant", "processor/job", "processor/decode", "region/shard"}
+	for _, s := range sources(t) {
+		for _, path := range s.imports() {
+			if path == "log" || path == "log/slog" {
+				t.Errorf("%s imports %q: log through go-hclog", s.path, path)
+			}
+			clocked := path == "math/rand" || path == "math/rand/v2" || path == "net"
+			if clocked && !s.test() && slices.Contains(pure, s.room()) {
+				t.Errorf("%s imports %q: the core is pure", s.path, path)
+			}
+		}
+	}
+}
+
+func TestThePureRoomsReadNoClock(t *testing.T) {
+	pure := []string{"crdt", "processor", "processor/job", "processor/decode"}
+	for _, s := range sources(t) {
+		if s.test() || !slices.Contains(pure, s.room()) {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			x, ok := sel.X.(*ast.Ident)
+			if ok && x.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "Local"}, sel.Sel.Name) {
+				t.Errorf("%s: time.%s in a pure room", s.fset.Position(n.Pos()), sel.Sel.Name)
+			}
+			if ok && x.Name == "math" && slices.Contains([]string{"Log", "Log2", "Log10", "Exp", "Pow"}, sel.Sel.Name) {
+				t.Errorf("%s: math.%s differs between architectures", s.fset.Position(n.Pos()), sel.Sel.Name)
+			}
+			return true
+		})
+	}
+}
+
+func TestFilesAndFunctionsAreShort(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test() {
+			continue
+		}
+		lines := s.fset.Position(s.file.End()).Line
+		if lines > maxFile && longer[s.path] == "" {
+			t.Errorf("%s has %d lines, %d are allowed without a reason", s.path, lines, maxFile)
+		}
+		for _, d := range s.file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			if n := s.fset.Position(f.End()).Line - s.fset.Position(f.Pos()).Line; n > maxFunction {
+				t.Errorf("%s: %s has %d lines, %d are allowed", s.fset.Position(f.Pos()), f.Name.Name, n, maxFunction)
+			}
+		}
+	}
+}
+
+func TestNoSleepInTests(t *testing.T) {
+	for _, s := range sources(t) {
+		if !s.test() {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Sleep" {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" {
+					t.Errorf("%s: await a condition, do not sleep", s.fset.Position(n.Pos()))
+				}
+			}
+			return true
+		})
+	}
+}
