@@ -192,7 +192,7 @@ func (r *reader) millis(text, otherwise string) int64 {
 	}
 	var total time.Duration
 	if m := days.FindStringSubmatch(text); m != nil {
-		n, err := strconv.ParseInt(m[1], 10, 16)
+		n, err := strconv.ParseInt(m[1], 10, 32)
 		if err != nil {
 			r.fail("duration %q: %w", text, err)
 		}
