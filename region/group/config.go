@@ -1,0 +1,172 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Member is one node of a region as its Raft groups know it. The identity is for ever: a node whose disk was lost comes
+// back under another one, because a member that forgets its votes may vote twice.
+type Member struct {
+	ID      string // names the node, at most MaxName bytes
+	Address string // host:port of its Raft listener, as the other members dial it
+}
+
+// MaxName bounds the deployment, region and node names in bytes: they travel in the first frame of every connection.
+const MaxName = 128
+
+// Config describes a node's Host. Zero fields take the defaults that their comments name.
+type Config struct {
+	Dir        string // folder of the node's Raft state: locked while open, made when missing
+	Deployment string // connections from another deployment are refused
+	Region     string // connections from another region are refused
+	NodeID     string // which of Members this node is
+	// Members are all nodes of the region, the same list on every node. It makes the first configuration of a new group;
+	// afterwards it only tells the members' present addresses.
+	Members []Member
+	// Listen is the address to listen on (default: this node's address in Members).
+	Listen string
+	// Listener, where set, is used instead of Listen. The Host owns it from Open on, also when Open fails.
+	Listener net.Listener
+
+	Logger hclog.Logger // default: none
+	// Fatal is told of failures after which nothing this process says about its log can be trusted: a failed write or
+	// fsync, or one that hangs. It is to end the process and not to return; where it does return (tests), every later
+	// write of the node's stores fails with the first error. Required.
+	Fatal func(error)
+
+	// HeartbeatTimeout is how long a follower waits for its leader before it asks for votes (default 300 ms; 50 ms where it is
+	// the only member).
+	HeartbeatTimeout time.Duration
+	// ElectionTimeout is how long a candidate waits for votes; at least HeartbeatTimeout, which is the default.
+	ElectionTimeout time.Duration
+	// LeaderLeaseTimeout is how long a leader leads without hearing from a majority; at most HeartbeatTimeout (default
+	// 200 ms).
+	LeaderLeaseTimeout time.Duration
+	// CommitTimeout is how long the leader of an idle group waits before it repeats its commit index (default 50 ms).
+	CommitTimeout time.Duration
+	// TransportTimeout bounds one remote call (default 5 s); a snapshot gets it once per 256 KiB.
+	TransportTimeout time.Duration
+	// ProposeTimeout bounds Propose and Linearizable where their context does not (default 10 s).
+	ProposeTimeout time.Duration
+	// StoreTimeout is how long one write of the log may take before the disk counts as hung, which is Fatal (default 10 s).
+	StoreTimeout time.Duration
+
+	// SnapshotEntries and SnapshotBytes are the commands applied since the last snapshot that make a new one (defaults
+	// 16,384 and 64 MiB).
+	SnapshotEntries uint64
+	SnapshotBytes   uint64
+	// TrailingEntries and TrailingBytes are what the log keeps behind its end after a snapshot, whichever is less, for
+	// followers and for peers in other regions (defaults 16,384 and 64 MiB).
+	TrailingEntries uint64
+	TrailingBytes   uint64
+	// MaxCommand bounds one command in bytes (default 16 MiB).
+	MaxCommand int
+}
+
+// withDefaults returns a copy whose zero fields are filled in.
+func (c Config) withDefaults() Config {
+	c.Members = slices.Clone(c.Members)
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	election := 300 * time.Millisecond
+	if len(c.Members) == 1 {
+		election = 50 * time.Millisecond // it waits for nobody
+	}
+	orDuration(&c.HeartbeatTimeout, election)
+	orDuration(&c.ElectionTimeout, c.HeartbeatTimeout)
+	orDuration(&c.LeaderLeaseTimeout, min(c.HeartbeatTimeout, 200*time.Millisecond))
+	orDuration(&c.CommitTimeout, 50*time.Millisecond)
+	orDuration(&c.TransportTimeout, 5*time.Second)
+	orDuration(&c.ProposeTimeout, 10*time.Second)
+	orDuration(&c.StoreTimeout, 10*time.Second)
+	orUint(&c.SnapshotEntries, 16<<10)
+	orUint(&c.SnapshotBytes, 64<<20)
+	orUint(&c.TrailingEntries, 16<<10)
+	orUint(&c.TrailingBytes, 64<<20)
+	if c.MaxCommand == 0 {
+		c.MaxCommand = 16 << 20
+	}
+	if c.Listen == "" {
+		if self, ok := c.member(c.NodeID); ok {
+			c.Listen = self.Address
+		}
+	}
+	return c
+}
+
+func orDuration(field *time.Duration, fallback time.Duration) {
+	if *field == 0 {
+		*field = fallback
+	}
+}
+
+func orUint(field *uint64, fallback uint64) {
+	if *field == 0 {
+		*field = fallback
+	}
+}
+
+// Validate reports every rule the configuration breaks, after defaults are filled in.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	refuse := func(broken bool, format string, args ...any) {
+		if broken {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	refuse(c.Dir == "", "Dir: must be set")
+	refuse(c.Fatal == nil, "Fatal: must be set")
+	for _, name := range [...]struct{ field, value string }{
+		{"Deployment", c.Deployment}, {"Region", c.Region}, {"NodeID", c.NodeID},
+	} {
+		refuse(name.value == "" || len(name.value) > MaxName, "%s: %q must have 1 to %d bytes", name.field, name.value, MaxName)
+	}
+	_, ok := c.member(c.NodeID)
+	refuse(!ok, "NodeID: %q is none of Members", c.NodeID)
+	seen := make(map[string]string)
+	for i, m := range c.Members {
+		refuse(m.ID == "" || len(m.ID) > MaxName, "Members[%d].ID: %q must have 1 to %d bytes", i, m.ID, MaxName)
+		_, _, err := net.SplitHostPort(m.Address)
+		refuse(err != nil, "Members[%d].Address: %q is not host:port", i, m.Address)
+		for _, key := range [...]string{"id " + m.ID, "address " + m.Address} {
+			refuse(seen[key] != "", "Members[%d]: %s is given twice", i, key)
+			seen[key] = m.ID
+		}
+	}
+	for _, d := range [...]struct {
+		field string
+		value time.Duration
+	}{
+		{"HeartbeatTimeout", c.HeartbeatTimeout}, {"ElectionTimeout", c.ElectionTimeout},
+		{"LeaderLeaseTimeout", c.LeaderLeaseTimeout}, {"CommitTimeout", c.CommitTimeout},
+		{"TransportTimeout", c.TransportTimeout}, {"ProposeTimeout", c.ProposeTimeout}, {"StoreTimeout", c.StoreTimeout},
+	} {
+		refuse(d.value < 5*time.Millisecond, "%s: %v must be at least 5ms", d.field, d.value)
+	}
+	refuse(c.ElectionTimeout < c.HeartbeatTimeout, "ElectionTimeout: %v must be at least HeartbeatTimeout, %v",
+		c.ElectionTimeout, c.HeartbeatTimeout)
+	refuse(c.LeaderLeaseTimeout > c.HeartbeatTimeout, "LeaderLeaseTimeout: %v must be at most HeartbeatTimeout, %v",
+		c.LeaderLeaseTimeout, c.HeartbeatTimeout)
+	refuse(c.MaxCommand < 0 || c.MaxCommand > 1<<30, "MaxCommand: %d must be 1 to %d", c.MaxCommand, 1<<30)
+	if len(errs) > 0 {
+		return fmt.Errorf("group config: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+func (c Config) member(id string) (Member, bool) {
+	for _, m := range c.Members {
+		if m.ID == id {
+			return m, true
+		}
+	}
+	return Member{}, false
+}

@@ -1,0 +1,307 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// raftStableTerm is where Raft keeps its term in the stable store.
+var raftStableTerm = []byte("CurrentTerm")
+
+// Group is one shard's Raft group on this node. Its methods may be called by any goroutine.
+type Group struct {
+	host      *Host
+	shard     uint32
+	logger    *quietLogger
+	log       *ShardLog
+	snapshots *snapshotStore
+	transport *transport
+	fsm       *fsm
+	position  position
+	raft      *raft.Raft
+
+	leaderships *leaderships
+	stopped     chan struct{} // closed when stopping begins
+	watched     chan struct{} // closed when leadership is no longer watched
+	stop        sync.Once
+	stopErr     error
+	running     sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		barrier uint64 // the term whose barrier this node has applied as its leader
+	}
+}
+
+// Start joins the shard's group with machine, which it owns the writes of until the group has stopped. A shard may be
+// started once at a time.
+func (h *Host) Start(shard uint32, machine Machine) (*Group, error) {
+	g, err := h.newGroup(shard, machine)
+	if err != nil {
+		return nil, fmt.Errorf("start group of shard %d: %w", shard, err)
+	}
+	return g, nil
+}
+
+func (h *Host) newGroup(shard uint32, machine Machine) (*Group, error) {
+	dir := h.groupDir(shard)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, folderError(dir, err)
+	}
+	for _, name := range [...]string{checkpointFolder, restoreFolder} {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return nil, fmt.Errorf("clear group folder: %w", err)
+		}
+	}
+	log, err := h.logs.Shard(shard)
+	if err != nil {
+		return nil, err
+	}
+	snapshots, err := openSnapshotStore(filepath.Join(dir, snapshotFolder))
+	if err != nil {
+		return nil, err
+	}
+	g := &Group{
+		host: h, shard: shard, log: log, snapshots: snapshots, leaderships: newLeaderships(),
+		logger:  newQuietLogger(h.cfg.Logger.Named("raft").With("shard", shard)),
+		stopped: make(chan struct{}), watched: make(chan struct{}),
+	}
+	g.fsm = &fsm{
+		machine: machine, dir: dir, position: &g.position, due: make(chan struct{}, 1),
+		limitEntries: h.cfg.SnapshotEntries, limitBytes: h.cfg.SnapshotBytes,
+	}
+	if err := g.reconcile(); err != nil {
+		return nil, err
+	}
+	stable := &shardStable{store: h.stable, shard: shard}
+	if err := g.bootstrap(stable); err != nil {
+		return nil, err
+	}
+	if err := h.add(g); err != nil {
+		return nil, err
+	}
+	if err := g.run(stable); err != nil {
+		h.remove(g)
+		return nil, err
+	}
+	return g, nil
+}
+
+// reconcile brings machine, snapshot and log together after a crash: Raft takes for granted that the state is at least
+// that of the newest snapshot, and that the log goes on from it.
+func (g *Group) reconcile() error {
+	newest, _, err := g.snapshots.newest()
+	if err != nil {
+		return err
+	}
+	f := g.fsm
+	if f.machine.AppliedIndex() < newest.StateIndex { // it crashed between receiving and restoring
+		_, archive, err := g.snapshots.Open(newest.Raft.ID)
+		if err != nil {
+			return err
+		}
+		if err := f.Restore(archive); err != nil {
+			return err
+		}
+	}
+	first, _ := g.log.FirstIndex()
+	last, _ := g.log.LastIndex()
+	if last != 0 && last < newest.Raft.Index {
+		if err := g.log.DeleteRange(first, last); err != nil {
+			return err
+		}
+		first, last = 0, 0
+	}
+	held := f.machine.AppliedIndex()
+	if first > newest.Raft.Index+1 {
+		return fmt.Errorf("%w: state at %d, log from %d, snapshot at %d", ErrStateBehind, held, first, newest.Raft.Index)
+	}
+	if end := max(last, newest.Raft.Index); held > end {
+		return fmt.Errorf("%w: state at %d, log to %d", ErrStateAhead, held, end)
+	}
+	f.held = held
+	if held <= newest.Raft.Index {
+		f.seen = held // nothing of it will be replayed
+	}
+	g.position.advance(held)
+	return nil
+}
+
+// bootstrap gives a group that has never run its first configuration: the same on all members, which makes it safe on
+// each of them.
+func (g *Group) bootstrap(stable *shardStable) error {
+	_, snapshot, err := g.snapshots.newest()
+	if err != nil {
+		return err
+	}
+	term, err := stable.GetUint64(raftStableTerm)
+	if err != nil {
+		return fmt.Errorf("read term: %w", err)
+	}
+	// A term of 1 and nothing else is what a crash in here leaves.
+	if last, _ := g.log.LastIndex(); snapshot || last != 0 || term > 1 {
+		return nil
+	}
+	if err := stable.SetUint64(raftStableTerm, 1); err != nil {
+		return err
+	}
+	var configuration raft.Configuration
+	for _, m := range g.host.cfg.Members {
+		configuration.Servers = append(configuration.Servers, raft.Server{
+			Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Address),
+		})
+	}
+	return g.log.StoreLog(&raft.Log{
+		Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(configuration),
+	})
+}
+
+func (g *Group) run(stable *shardStable) error {
+	cfg := &g.host.cfg
+	self, _ := cfg.member(cfg.NodeID)
+	s, err := newStream(g.host.listener, g.shard, self.Address)
+	if err != nil {
+		return err
+	}
+	g.transport = newTransport(s, cfg, g.logger.Named("transport"))
+	notices := make(chan bool, 8)
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(cfg.NodeID)
+	rc.HeartbeatTimeout = cfg.HeartbeatTimeout
+	rc.ElectionTimeout = cfg.ElectionTimeout
+	rc.LeaderLeaseTimeout = cfg.LeaderLeaseTimeout
+	rc.CommitTimeout = cfg.CommitTimeout
+	rc.BatchApplyCh = true
+	rc.NotifyCh = notices
+	rc.Logger = g.logger
+	rc.NoSnapshotRestoreOnStart = true
+	rc.NoLegacyTelemetry = true
+	rc.TrailingLogs = cfg.TrailingEntries
+	rc.SnapshotThreshold = math.MaxUint64 // takeSnapshots decides
+	g.raft, err = raft.NewRaft(rc, g.fsm, g.log, stable, g.snapshots, g.transport)
+	if err != nil {
+		return errors.Join(fmt.Errorf("start raft: %w", err), g.transport.Close())
+	}
+	g.transport.leadBy(func(term uint64) bool { return g.IsLeader() && g.raft.CurrentTerm() == term })
+	g.running.Go(func() {
+		defer close(g.watched)
+		g.watchLeader(notices)
+	})
+	g.running.Go(g.tellLeader)
+	g.running.Go(g.takeSnapshots)
+	return nil
+}
+
+// Shard returns the shard's number.
+func (g *Group) Shard() uint32 { return g.shard }
+
+// Stop leaves the group: it hands leadership to another member where it can, and waits for every goroutine. The machine
+// is no longer used when it returns. It may be called more than once, but not from a call that OnLeader makes.
+func (g *Group) Stop() error { return g.halt(true) }
+
+func (g *Group) halt(transfer bool) error {
+	g.stop.Do(func() {
+		if transfer {
+			g.transferLeadership()
+		}
+		g.logger.mute()
+		close(g.stopped)
+		closed := g.transport.Close() // first: Raft waits for calls under way
+		stopped := g.raft.Shutdown().Error()
+		g.running.Wait()
+		g.host.remove(g)
+		g.stopErr = errors.Join(closed, stopped)
+	})
+	return g.stopErr
+}
+
+// transferLeadership hands leadership to a member that is up, within a few election timeouts.
+func (g *Group) transferLeadership() {
+	if !g.IsLeader() {
+		return
+	}
+	deadline := time.NewTimer(4 * g.host.cfg.ElectionTimeout)
+	defer deadline.Stop()
+	for _, m := range g.host.cfg.Members {
+		if m.ID == g.host.cfg.NodeID {
+			continue
+		}
+		done := make(chan error, 1)
+		transfer := g.raft.LeadershipTransferToServer(raft.ServerID(m.ID), raft.ServerAddress(m.Address))
+		go func() { done <- transfer.Error() }()
+		select {
+		case err := <-done:
+			if err == nil || !g.IsLeader() {
+				return
+			}
+			g.logger.Logger.Debug("leadership was not taken", "by", m.ID, "error", err)
+		case <-deadline.C:
+			return
+		}
+	}
+}
+
+// takeSnapshots makes snapshots when the state machine says they are due.
+func (g *Group) takeSnapshots() {
+	const pause = 5 * time.Second // after a failure
+	for {
+		select {
+		case <-g.fsm.due:
+		case <-g.stopped:
+			return
+		}
+		err := g.Snapshot()
+		if err == nil || errors.Is(err, ErrStopped) {
+			continue
+		}
+		g.logger.Warn("snapshot failed", "error", err)
+		select {
+		case <-time.After(pause):
+		case <-g.stopped:
+			return
+		}
+	}
+}
+
+// Snapshot makes a snapshot now and drops the log behind it, but for what is kept for followers and peers.
+func (g *Group) Snapshot() error {
+	if err := g.raft.ReloadConfig(g.reloadable()); err != nil {
+		return fmt.Errorf("set trailing logs: %w", err)
+	}
+	err := g.raft.Snapshot().Error()
+	switch {
+	case err == nil, errors.Is(err, raft.ErrNothingNewToSnapshot):
+		return nil
+	case errors.Is(err, raft.ErrRaftShutdown):
+		return ErrStopped
+	default:
+		return fmt.Errorf("snapshot of shard %d: %w", g.shard, err)
+	}
+}
+
+// reloadable bounds what a snapshot leaves of the log, in entries, by the bytes they have had of late.
+func (g *Group) reloadable() raft.ReloadableConfig {
+	const least = 64
+	cfg := g.raft.ReloadableConfig()
+	cfg.TrailingLogs = g.host.cfg.TrailingEntries
+	if bytes := g.fsm.bytes.Load(); bytes > 0 {
+		mean := max(bytes/max(g.fsm.entries.Load(), 1), 1)
+		cfg.TrailingLogs = min(cfg.TrailingLogs, max(g.host.cfg.TrailingBytes/mean, least))
+	}
+	return cfg
+}
+
+func (h *Host) groupDir(shard uint32) string {
+	return filepath.Join(h.cfg.Dir, "groups", strconv.FormatUint(uint64(shard), 10))
+}
+
+var _ hclog.Logger = (*quietLogger)(nil)

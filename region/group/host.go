@@ -1,0 +1,154 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// Host is what a node's groups share: the lock on its folder, the listener, the log and the stable store.
+type Host struct {
+	cfg      Config
+	lock     *os.File
+	guard    *guard
+	logs     *LogStore
+	stable   *stableStore
+	listener *listener
+
+	mu struct {
+		sync.Mutex
+		groups map[uint32]*Group
+		closed bool
+	}
+}
+
+// Open takes hold of the node's folder and address. No group runs yet.
+func Open(cfg Config) (*Host, error) {
+	h, err := open(cfg)
+	if err != nil && cfg.Listener != nil {
+		cfg.Listener.Close()
+	}
+	return h, err
+}
+
+func open(cfg Config) (host *Host, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	h := &Host{cfg: cfg, guard: newGuard(cfg.StoreTimeout, cfg.Fatal)}
+	h.mu.groups = make(map[uint32]*Group)
+	if h.lock, err = lockFolder(cfg.Dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.closeStores())
+		}
+	}()
+	listener := cfg.Listener
+	if listener == nil {
+		if listener, err = listen(cfg.Listen); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err != nil {
+				listener.Close()
+			}
+		}()
+	}
+	logger := cfg.Logger.Named("log-store")
+	if h.logs, err = openLogStore(filepath.Join(cfg.Dir, "log"), nil, logger, h.guard); err != nil {
+		return nil, err
+	}
+	if h.stable, err = openStableStore(filepath.Join(cfg.Dir, "stable.db"), h.guard); err != nil {
+		return nil, err
+	}
+	if err = syncPath(cfg.Dir); err != nil {
+		return nil, err
+	}
+	self := preface{Deployment: cfg.Deployment, Region: cfg.Region, Node: cfg.NodeID}
+	h.listener = newListener(listener, self, cfg.Logger.Named("raft"))
+	return h, nil
+}
+
+// Addr returns the address that the node listens on.
+func (h *Host) Addr() net.Addr { return h.listener.net.Addr() }
+
+// Log returns the log store of the node, for readers.
+func (h *Host) Log() *LogStore { return h.logs }
+
+// Group returns the shard's group, or nil when it is not running.
+func (h *Host) Group(shard uint32) *Group {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.groups[shard]
+}
+
+// Refused returns how many connections were refused so far, by reason.
+func (h *Host) Refused() map[string]uint64 {
+	counts := make(map[string]uint64)
+	for v := refusedVersion; v <= refusedShard; v++ {
+		counts[v.String()] = h.listener.refused[v].Load()
+	}
+	return counts
+}
+
+// Close stops every group, handing on leadership, and lets go of the folder and the address. It may be called twice.
+func (h *Host) Close() error { return h.close(true) }
+
+func (h *Host) close(transfer bool) error {
+	h.mu.Lock()
+	if h.mu.closed {
+		h.mu.Unlock()
+		return nil
+	}
+	h.mu.closed = true
+	groups := make([]*Group, 0, len(h.mu.groups))
+	for _, g := range h.mu.groups {
+		groups = append(groups, g)
+	}
+	h.mu.Unlock()
+	errs := make([]error, len(groups))
+	var stopping sync.WaitGroup
+	for i, g := range groups {
+		stopping.Go(func() { errs[i] = g.halt(transfer) })
+	}
+	stopping.Wait()
+	return errors.Join(errors.Join(errs...), h.listener.close(), h.closeStores())
+}
+
+func (h *Host) closeStores() error {
+	var errs []error
+	if h.stable != nil {
+		errs = append(errs, h.stable.close())
+	}
+	if h.logs != nil {
+		errs = append(errs, h.logs.Close())
+	}
+	return errors.Join(append(errs, h.lock.Close())...)
+}
+
+func (h *Host) add(g *Group) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.mu.closed:
+		return ErrStopped
+	case h.mu.groups[g.shard] != nil:
+		return fmt.Errorf("shard %d runs already", g.shard)
+	}
+	h.mu.groups[g.shard] = g
+	return nil
+}
+
+func (h *Host) remove(g *Group) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mu.groups[g.shard] == g {
+		delete(h.mu.groups, g.shard)
+	}
+}

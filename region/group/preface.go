@@ -1,0 +1,119 @@
+package group
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// preface is the first frame of every connection between nodes. Version 1:
+//
+//	offset  size  what
+//	0       4     "WSRP"
+//	4       1     version
+//	5       2     length of the rest, big-endian, at most maxPrefaceBody
+//	7       4     shard, big-endian
+//	11            deployment, region, node: each one byte of length and as many bytes
+//
+// The listener answers with one byte, a verdict, before anything else is sent.
+type preface struct {
+	Deployment string
+	Region     string
+	Node       string // who dials
+	Shard      uint32
+}
+
+const (
+	prefaceMagic   = "WSRP"
+	prefaceVersion = 1
+	prefaceHeader  = 7
+	maxPrefaceBody = 4 + 3*(1+MaxName)
+)
+
+// verdict is the listener's answer to a preface.
+type verdict byte
+
+const (
+	accepted verdict = iota
+	refusedVersion
+	refusedFrame
+	refusedDeployment
+	refusedRegion
+	refusedShard // not served here, or not yet
+)
+
+// String says why in a few words.
+func (v verdict) String() string {
+	switch v {
+	case accepted:
+		return "accepted"
+	case refusedVersion:
+		return "another protocol version"
+	case refusedFrame:
+		return "not a valid first frame"
+	case refusedDeployment:
+		return "another deployment"
+	case refusedRegion:
+		return "another region"
+	case refusedShard:
+		return "shard is not served here"
+	default:
+		return fmt.Sprintf("verdict %d", byte(v))
+	}
+}
+
+var (
+	errPreface        = errors.New("not a valid first frame")
+	errPrefaceVersion = errors.New("another protocol version")
+)
+
+// appendTo appends the frame. The names must have at most MaxName bytes, as Config.Validate sees to.
+func (p preface) appendTo(dst []byte) []byte {
+	dst = append(dst, prefaceMagic...)
+	dst = append(dst, prefaceVersion)
+	length := len(dst)
+	dst = append(dst, 0, 0)
+	dst = binary.BigEndian.AppendUint32(dst, p.Shard)
+	for _, name := range [...]string{p.Deployment, p.Region, p.Node} {
+		dst = append(dst, byte(len(name)))
+		dst = append(dst, name...)
+	}
+	binary.BigEndian.PutUint16(dst[length:], uint16(len(dst)-length-2))
+	return dst
+}
+
+// readPreface reads one frame and not a byte more. What is wrong with the bytes is errPreface or errPrefaceVersion.
+func readPreface(r io.Reader) (preface, error) {
+	var header [prefaceHeader]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return preface{}, fmt.Errorf("read first frame: %w", err)
+	}
+	if string(header[:4]) != prefaceMagic {
+		return preface{}, errPreface
+	}
+	if header[4] != prefaceVersion {
+		return preface{}, errPrefaceVersion
+	}
+	size := int(binary.BigEndian.Uint16(header[5:]))
+	if size < 4 || size > maxPrefaceBody {
+		return preface{}, errPreface
+	}
+	body := make([]byte, size)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return preface{}, fmt.Errorf("read first frame: %w", err)
+	}
+	p := preface{Shard: binary.BigEndian.Uint32(body)}
+	body = body[4:]
+	for _, name := range [...]*string{&p.Deployment, &p.Region, &p.Node} {
+		if len(body) == 0 || int(body[0]) > MaxName || len(body) < 1+int(body[0]) {
+			return preface{}, errPreface
+		}
+		n := 1 + int(body[0])
+		*name, body = string(body[1:n]), body[n:]
+	}
+	if len(body) != 0 {
+		return preface{}, errPreface
+	}
+	return p, nil
+}

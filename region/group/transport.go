@@ -1,0 +1,127 @@
+package group
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+const (
+	// pooledConns is how many idle connections a group keeps to each peer.
+	pooledConns = 3
+	// redial is how often a leader looks whether a peer that is down is back.
+	redial = 50 * time.Millisecond
+)
+
+// transport is Raft's transport with three differences. Heartbeats go through Raft's main loop, since answering them
+// beside it can let logs diverge (hashicorp/raft#695). Votes are asked for again when a pooled connection turns out to be
+// dead, or the first election after a peer's restart would count that as a refusal. And replication to a peer that can't
+// be reached waits for it here, because Raft's own pauses grow to ten seconds.
+type transport struct {
+	*raft.NetworkTransport
+	stream   *stream
+	patience time.Duration // within which a failed request for a vote is worth repeating
+	leading  atomic.Pointer[func(term uint64) bool]
+}
+
+var (
+	_ raft.Transport   = (*transport)(nil)
+	_ raft.WithPreVote = (*transport)(nil)
+	_ raft.WithClose   = (*transport)(nil)
+)
+
+// addressBook gives the present addresses of the members, whatever a group's stored configuration says.
+type addressBook map[raft.ServerID]raft.ServerAddress
+
+var errUnknownMember = errors.New("not among the configured members")
+
+func (b addressBook) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	if address, ok := b[id]; ok {
+		return address, nil
+	}
+	return "", errUnknownMember
+}
+
+func newTransport(s *stream, cfg *Config, logger hclog.Logger) *transport {
+	book := make(addressBook, len(cfg.Members))
+	for _, m := range cfg.Members {
+		book[raft.ServerID(m.ID)] = raft.ServerAddress(m.Address)
+	}
+	return &transport{
+		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			ServerAddressProvider: book,
+			Logger:                logger,
+			Stream:                s,
+			MaxPool:               pooledConns,
+			Timeout:               cfg.TransportTimeout,
+		}),
+		stream:   s,
+		patience: cfg.ElectionTimeout / 2,
+	}
+}
+
+// leadBy tells the transport how to ask whether this node leads at a term.
+func (t *transport) leadBy(leading func(term uint64) bool) { t.leading.Store(&leading) }
+
+// SetHeartbeatHandler does nothing, which sends heartbeats through the main loop.
+func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// Close ends every connection, pooled ones too, and all calls that wait.
+func (t *transport) Close() error {
+	err := t.NetworkTransport.Close()
+	t.CloseStreams()
+	return err
+}
+
+// AppendEntries sends entries. Where the peer can't be reached it tries on until it can, the leadership is over, or the
+// transport is closed.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) error {
+	for {
+		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+		var unreachable *dialError
+		if !errors.As(err, &unreachable) || isHeartbeat(args) {
+			return err
+		}
+		if leading := t.leading.Load(); leading == nil || !(*leading)(args.Term) {
+			return err
+		}
+		select {
+		case <-t.stream.closed:
+			return raft.ErrTransportShutdown
+		case <-time.After(redial):
+		}
+	}
+}
+
+func isHeartbeat(args *raft.AppendEntriesRequest) bool {
+	return args.PrevLogEntry == 0 && args.PrevLogTerm == 0 && len(args.Entries) == 0 && args.LeaderCommitIndex == 0
+}
+
+// RequestVote asks for a vote.
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest,
+	resp *raft.RequestVoteResponse) error {
+	return t.retry(func() error { return t.NetworkTransport.RequestVote(id, target, args, resp) })
+}
+
+// RequestPreVote asks whether a vote would be given.
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest,
+	resp *raft.RequestPreVoteResponse) error {
+	return t.retry(func() error { return t.NetworkTransport.RequestPreVote(id, target, args, resp) })
+}
+
+// retry repeats a call that fails quickly on an established connection: once for each that the pool may hold, and once
+// on a new one.
+func (t *transport) retry(call func() error) error {
+	start := time.Now()
+	for attempt := 0; ; attempt++ {
+		err := call()
+		var unreachable *dialError
+		if err == nil || attempt >= pooledConns || errors.As(err, &unreachable) || time.Since(start) > t.patience {
+			return err
+		}
+	}
+}
