@@ -50,7 +50,8 @@ type Program struct {
 }
 
 // Eval computes the expression over a record's values (Input.Fields) or a row's (Builder). The result may share texts
-// with rec. It may be KindRaw where a field of that kind is passed through, and is never KindBig. Errors wrap ErrEval.
+// with rec. It may be KindRaw where a field of that kind is passed through, and KindBig where a row's sum is. Errors wrap
+// ErrEval.
 func (p *Program) Eval(rec []crdt.Value) (crdt.Value, error) { return p.eval(rec) }
 
 // String returns the expression as it stands in the file.
@@ -102,7 +103,7 @@ func (c *compiler) program(tree ast.Node, source string, want typeSet) (*Program
 	prog := &Program{source: source, canon: out.canon, eval: out.eval, bare: -1}
 	if path, ok := pathOf(tree); ok {
 		prog.bare, _, _ = c.s.field(path)
-		prog.eval = bareField(prog.bare, path)
+		prog.eval = c.s.bareField(prog.bare, path)
 	}
 	for u := range c.uses {
 		prog.uses = append(prog.uses, u)
@@ -286,9 +287,12 @@ func bigToFloat(v crdt.Value, tooBig *EvalError) (crdt.Value, error) {
 	return crdt.Float(f), nil
 }
 
-// bareField is an expression that is a field alone: nothing converts the value, and an integer beyond 64 bits is invalid
-// where it is used.
-func bareField(slot int, path []string) evalFn {
+// bareField is an expression that is a field alone: nothing converts the value, and an integer beyond 64 bits of a record
+// is invalid where it is used.
+func (s *scope) bareField(slot int, path []string) evalFn {
+	if !s.record {
+		return func(rec []crdt.Value) (crdt.Value, error) { return rec[slot], nil }
+	}
 	tooBig := &EvalError{strings.Join(path, "."), 1, "an integer beyond 64 bits"}
 	return func(rec []crdt.Value) (crdt.Value, error) {
 		v := rec[slot]

@@ -41,6 +41,8 @@ type Job struct {
 
 	Emit        Emit
 	SideOutputs SideOutputs
+
+	labels labels
 }
 
 // Input is one of a job's sources.

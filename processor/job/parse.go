@@ -37,6 +37,7 @@ func Parse(filename string, src []byte) (*Job, error) {
 	if len(p.errs) > 0 {
 		return nil, p.errs.sorted()
 	}
+	p.job.makeLabels()
 	return p.job, nil
 }
 

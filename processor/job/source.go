@@ -215,5 +215,5 @@ func (p *parser) field(n *yaml.Node, name string, s *scope) *Program {
 		return nil
 	}
 	c := fieldNode(slot, path, typ)
-	return &Program{source: name, eval: bareField(slot, path), canon: c.canon, bare: slot}
+	return &Program{source: name, eval: s.bareField(slot, path), canon: c.canon, bare: slot}
 }
