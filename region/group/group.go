@@ -70,6 +70,12 @@ func (h *Host) newGroup(shard uint32, machine Machine) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A snapshot allows the log to be cut, so its folder must survive what it survives.
+	for _, path := range [...]string{h.cfg.Dir, filepath.Dir(dir), dir, snapshots.dir} {
+		if err := syncPath(path); err != nil {
+			return nil, err
+		}
+	}
 	g := &Group{
 		host: h, shard: shard, log: log, snapshots: snapshots, leaderships: newLeaderships(),
 		logger:  newQuietLogger(h.cfg.Logger.Named("raft").With("shard", shard)),
@@ -259,15 +265,17 @@ func (g *Group) takeSnapshots() {
 		case <-g.stopped:
 			return
 		}
-		err := g.Snapshot()
-		if err == nil || errors.Is(err, ErrStopped) {
-			continue
-		}
-		g.logger.Warn("snapshot failed", "error", err)
-		select {
-		case <-time.After(pause):
-		case <-g.stopped:
-			return
+		for {
+			err := g.Snapshot()
+			if err == nil {
+				break
+			}
+			g.logger.Warn("snapshot failed", "error", err)
+			select {
+			case <-time.After(pause):
+			case <-g.stopped:
+				return
+			}
 		}
 	}
 }
