@@ -11,7 +11,13 @@ const advanceVersion = 1
 
 // CompareSlots orders slots as they are stored: by time, key, class.
 func CompareSlots(a, b Slot) int {
-	return cmp.Or(cmp.Compare(a.Time, b.Time), bytes.Compare(a.Key, b.Key), cmp.Compare(a.Class, b.Class))
+	if c := cmp.Compare(a.Time, b.Time); c != 0 {
+		return c
+	}
+	if c := bytes.Compare(a.Key, b.Key); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.Class, b.Class)
 }
 
 // AppendTo appends a's encoding, column by column. Equal Advances have equal encodings. a must hold what Validate asks
@@ -248,15 +254,18 @@ func (a *Advance) Validate(s *Schema) error {
 	if err := a.checkOrder(); err != nil {
 		return fmt.Errorf("advance: %w", err)
 	}
+	scratch := NewCell(s)
 	for i := range a.Deltas {
 		d := &a.Deltas[i]
 		for k := d.Slot.Key; len(k) > 0; {
-			var err error
-			if _, k, err = CutKey(k); err != nil {
-				return fmt.Errorf("advance: delta %d: %w: %w", i, ErrEncoding, err)
+			n := keySize(k)
+			if n == 0 {
+				return fmt.Errorf("advance: delta %d: %w: %w", i, ErrEncoding, ErrKey)
 			}
+			k = k[n:]
 		}
-		if err := ValidateCell(s, d.Cell); err != nil {
+		scratch.reset()
+		if err := scratch.MergeEncoded(d.Cell); err != nil {
 			return fmt.Errorf("advance: delta %d: %w", i, err)
 		}
 	}

@@ -1,6 +1,9 @@
 package crdt
 
-import "math"
+import (
+	"cmp"
+	"math"
+)
 
 // Cell is what one group has contributed to one slot: a number of records and an accumulator for each column. It is not
 // safe for concurrent use. Its content is a function of the multiset of what was added: no order and no grouping of
@@ -63,12 +66,18 @@ func newCell(n int, spans bool) *Cell {
 			a [2]acc
 		})
 		c, x.cols = &x.Cell, x.a[:]
-	case n <= 4:
+	case n == 3:
+		x := new(struct {
+			Cell
+			a [3]acc
+		})
+		c, x.cols = &x.Cell, x.a[:]
+	case n == 4:
 		x := new(struct {
 			Cell
 			a [4]acc
 		})
-		c, x.cols = &x.Cell, x.a[:n]
+		c, x.cols = &x.Cell, x.a[:]
 	default:
 		c = &Cell{cols: make([]acc, n)}
 	}
@@ -179,7 +188,12 @@ func (a *acc) extreme() Value {
 // addExtreme keeps the lesser or greater value. Of an integer and a float that are equal it keeps the integer.
 func (a *acc) addExtreme(v Value) {
 	if a.kind != KindNull {
-		d := Compare(v, a.extreme())
+		var d int
+		if v.kind == KindInt && a.kind == KindInt {
+			d = cmp.Compare(v.Int(), int64(a.sum.lo))
+		} else {
+			d = Compare(v, a.extreme())
+		}
 		if a.op == OpMax {
 			d = -d
 		}
@@ -272,6 +286,24 @@ func (m *moments) merge(o *moments) {
 	m.sum.merge(&o.sum)
 	m.squares.merge(&o.squares)
 	m.intSquares.merge(o.intSquares)
+}
+
+// reset empties the cell and keeps memory where it can.
+func (c *Cell) reset() {
+	c.Records, c.First, c.Last = 0, 0, 0
+	for i := range c.cols {
+		c.cols[i].reset()
+	}
+}
+
+func (a *acc) reset() {
+	m, _ := a.ext.(*moments)
+	*a = acc{op: a.op}
+	if m != nil {
+		m.floats, m.intSquares = false, uint192{}
+		m.sum.limbs, m.squares.limbs = m.sum.limbs[:0], m.squares.limbs[:0]
+		a.ext = m
+	}
 }
 
 // Clone returns a copy that shares no memory that changes.

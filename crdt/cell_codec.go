@@ -20,29 +20,40 @@ const (
 // It is: the version; the number of columns with whether there are spans as the lowest bit; Records; with spans and
 // records First and Last - First; for each column its op, colEmpty added where nothing was added, else its payload.
 func (c *Cell) AppendTo(b []byte) []byte {
-	b = append(b, cellVersion)
-	head := uint64(len(c.cols)) << 1
-	if c.spans {
-		head |= 1
-	}
-	b = appendUvarint(appendUvarint(b, head), c.Records)
-	if c.spans && c.Records > 0 {
-		b = appendVarint(b, c.First)
-		b = appendUvarint(b, uint64(c.Last)-uint64(c.First))
-	}
+	b = c.appendHead(b, len(c.cols))
 	for i := range c.cols {
-		b = c.cols[i].appendTo(b)
+		a := &c.cols[i]
+		if a.isEmpty() {
+			b = append(b, byte(a.op)|colEmpty)
+			continue
+		}
+		b = a.appendPayload(append(b, byte(a.op)))
 	}
 	return b
 }
 
-func (a *acc) isEmpty() bool { return a.n == 0 && a.kind == KindNull && a.ext == nil }
-
-func (a *acc) appendTo(b []byte) []byte {
-	if a.isEmpty() {
-		return append(b, byte(a.op)|colEmpty)
+func (c *Cell) appendHead(b []byte, columns int) []byte {
+	head := uint64(columns) << 1
+	if c.spans {
+		head |= 1
 	}
-	b = append(b, byte(a.op))
+	b = appendUvarint(appendUvarint(append(b, cellVersion), head), c.Records)
+	if c.spans && c.Records > 0 {
+		b = appendVarint(b, c.First)
+		b = appendUvarint(b, uint64(c.Last)-uint64(c.First))
+	}
+	return b
+}
+
+func (a *acc) isEmpty() bool {
+	if a.n != 0 || a.kind != KindNull {
+		return false
+	}
+	_, sums := a.ext.(*moments)
+	return sums || a.ext == nil
+}
+
+func (a *acc) appendPayload(b []byte) []byte {
 	switch a.op {
 	case OpRecords, OpCount:
 		return appendUvarint(b, a.n)
@@ -140,34 +151,7 @@ func (c *Cell) MergeEncoded(b []byte) error {
 }
 
 // ValidateCell fails with ErrEncoding if b is no encoded cell of Schema s.
-func ValidateCell(s *Schema, b []byte) error {
-	c, err := DecodeCell(b)
-	if err != nil {
-		return err
-	}
-	if len(c.cols) != len(s.Ops) || c.spans != s.Spans {
-		return fmt.Errorf("cell: %w: another schema", ErrEncoding)
-	}
-	for i, o := range s.Ops {
-		if c.cols[i].op != o {
-			return fmt.Errorf("cell: %w: another schema", ErrEncoding)
-		}
-	}
-	return nil
-}
-
-// MergeCells appends the encoding of the merge of two encoded cells to dst, which must not overlap them. What comes out
-// depends on the bytes alone. It fails with ErrEncoding where either is malformed or their schemas differ.
-func MergeCells(dst, a, b []byte) ([]byte, error) {
-	c, err := DecodeCell(a)
-	if err != nil {
-		return dst, err
-	}
-	if err := c.MergeEncoded(b); err != nil {
-		return dst, err
-	}
-	return c.AppendTo(dst), nil
-}
+func ValidateCell(s *Schema, b []byte) error { return NewCell(s).MergeEncoded(b) }
 
 // cellHead takes version, columns and spans.
 func (r *reader) cellHead() (columns int, spans bool) {
@@ -179,8 +163,8 @@ func (r *reader) cellHead() (columns int, spans bool) {
 	return int(head >> 1), head&1 != 0
 }
 
-// mergeBody adds what follows the head. An empty cell takes the ops it finds if fresh.
-func (c *Cell) mergeBody(r *reader, fresh bool) {
+// mergeHead adds records and span.
+func (c *Cell) mergeHead(r *reader) {
 	records := r.uvarint()
 	var first, last int64
 	if c.spans && records > 0 {
@@ -191,6 +175,11 @@ func (c *Cell) mergeBody(r *reader, fresh bool) {
 		}
 	}
 	c.touch(records, first, last)
+}
+
+// mergeBody adds what follows the head. A fresh cell takes the ops it finds.
+func (c *Cell) mergeBody(r *reader, fresh bool) {
+	c.mergeHead(r)
 	for i := range c.cols {
 		a := &c.cols[i]
 		o := r.byte()
@@ -289,9 +278,20 @@ func (r *reader) value() Value {
 	}
 }
 
+// mergePlaced adds an encoded value with its place. It makes a Source only where the value is kept.
 func (a *acc) mergePlaced(r *reader) {
 	v := r.value()
 	at := Order{Time: r.varint(), Offset: r.varint()}
+	if h, ok := a.ext.(*held); ok {
+		if at.Source = h.at.Source; r.takeSame(at.Source) {
+			a.addPlaced(v, at)
+			return
+		}
+		if later := at.Time > h.at.Time; at.Time != h.at.Time && later == (a.op == OpFirst) {
+			r.sourceParts()
+			return
+		}
+	}
 	s := r.source()
 	if r.failed() {
 		return

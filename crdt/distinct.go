@@ -126,44 +126,80 @@ func shared(a, b []byte) int {
 
 // mergeFrom adds an encoded set.
 func (s *set) mergeFrom(r *reader) {
-	n := r.size()
-	if n == 0 {
-		r.fail("empty set")
-	}
-	var k []byte
-	for range n {
-		common := r.uvarint()
-		rest := r.bytes()
-		if r.failed() {
-			return
-		}
-		if common > uint64(len(k)) || len(rest) == 0 || common < uint64(len(k)) && k[common] >= rest[0] {
-			r.fail("set out of order")
-			return
-		}
-		k = append(k[:common], rest...)
-		if !isKey(k) {
-			r.fail("set of no keys")
-			return
-		}
-		s.add(k)
+	for k := newKeys(r); k.next(r); {
+		s.add(k.key)
 	}
 }
 
-// isKey reports whether k is exactly one encoded non-null value.
-func isKey(k []byte) bool {
-	if k[0] == tagText {
-		for k = k[1:]; ; k = k[2:] {
-			i := bytes.IndexByte(k, 0)
-			if i < 0 || i+1 >= len(k) {
-				return false
-			}
-			k = k[i:]
-			if k[1] != 0xff {
-				return k[1] == 0x01 && len(k) == 2
-			}
+// keys walks over an encoded set, which every call takes from the same reader.
+type keys struct {
+	left int
+	key  []byte // the present one, valid until next
+}
+
+func newKeys(r *reader) keys {
+	k := keys{left: r.size()}
+	if k.left == 0 {
+		r.fail("empty set")
+	}
+	return k
+}
+
+// next goes to the next key and reports false behind the last one and on failure.
+func (k *keys) next(r *reader) bool {
+	if k.left == 0 || r.failed() {
+		return false
+	}
+	k.left--
+	common, rest := r.uvarint(), r.bytes()
+	if r.failed() {
+		return false
+	}
+	n := uint64(len(k.key))
+	if common > n || len(rest) == 0 || common < n && k.key[common] >= rest[0] {
+		r.fail("set out of order")
+		return false
+	}
+	k.key = append(k.key[:common], rest...)
+	if k.key[0] == tagNull || keySize(k.key) != len(k.key) {
+		r.fail("set of no keys")
+		return false
+	}
+	return true
+}
+
+// mergeSets appends the union of two encoded sets to dst. It works on the order they have, without hashing.
+func mergeSets(dst []byte, r, s *reader) []byte {
+	start, n := len(dst), 0
+	var last []byte
+	put := func(k []byte) {
+		c := shared(last, k)
+		dst = appendUvarint(dst, uint64(c))
+		dst = appendUvarint(dst, uint64(len(k)-c))
+		dst = append(dst, k[c:]...)
+		last = append(last[:c], k[c:]...)
+		n++
+	}
+	x, y := newKeys(r), newKeys(s)
+	xs, ys := x.next(r), y.next(s)
+	for xs && ys {
+		c := bytes.Compare(x.key, y.key)
+		if c <= 0 {
+			put(x.key)
+			xs = x.next(r)
+		} else {
+			put(y.key)
+		}
+		if c >= 0 {
+			ys = y.next(s)
 		}
 	}
-	v, rest, err := CutKey(k)
-	return err == nil && len(rest) == 0 && !v.IsNull()
+	for ; xs; xs = x.next(r) {
+		put(x.key)
+	}
+	for ; ys; ys = y.next(s) {
+		put(y.key)
+	}
+	var head [10]byte
+	return slices.Insert(dst, start, appendUvarint(head[:0], uint64(n))...)
 }

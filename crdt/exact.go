@@ -95,7 +95,10 @@ func (x *exact) cover(lo, hi int) {
 	hi = min(hi, exactLimbs)
 	if len(x.limbs) == 0 {
 		x.base = lo
-		x.limbs = append(x.small[:0], 0)
+		if cap(x.limbs) == 0 {
+			x.limbs = x.small[:0]
+		}
+		x.limbs = append(x.limbs, 0)
 	}
 	if n := x.base - lo; n > 0 {
 		limbs := x.limbs
@@ -219,6 +222,54 @@ func (x *exact) mergeFrom(r *reader) {
 		x.addAt(int(pos), m, neg)
 		n = k
 	}
+}
+
+// addInt adds i.
+func (x *exact) addInt(i int128) {
+	neg := int64(i.hi) < 0
+	if neg {
+		var c uint64
+		i.lo, c = bits.Sub64(0, i.lo, 0)
+		i.hi, _ = bits.Sub64(0, i.hi, c)
+	}
+	x.addAt(-exactBias, i.lo, neg)
+	if i.hi != 0 {
+		x.addAt(64-exactBias, i.hi, neg)
+	}
+}
+
+// float returns x rounded to nearest even, infinite beyond the range.
+func (x *exact) float() float64 {
+	var buf [exactLimbs]uint64
+	words, base, neg := x.magnitude(&buf)
+	n := len(words)
+	if n == 0 {
+		return 0
+	}
+	// The top 64 bits with whether anything follows in the lowest of them round as the whole does.
+	zeros := bits.LeadingZeros64(words[n-1])
+	m, rest := words[n-1]<<zeros, uint64(0)
+	if n > 1 {
+		m |= words[n-2] >> (64 - zeros)
+		rest = words[n-2] << zeros
+	}
+	for i := 0; i < n-2; i++ {
+		rest |= words[i]
+	}
+	if rest != 0 {
+		m |= 1
+	}
+	exp := (base+n-1)*64 + exactBias - zeros
+	if exp+63 < -1021 { // a subnormal, which must not be rounded twice
+		i, e := x.big()
+		f, _ := new(big.Float).SetMantExp(new(big.Float).SetPrec(exactBits).SetInt(i), e).Float64()
+		return f
+	}
+	f := math.Ldexp(float64(m), exp)
+	if neg {
+		f = -f
+	}
+	return f
 }
 
 // big returns x as an integer times 2^exp.

@@ -21,8 +21,26 @@ func (o Order) Compare(p Order) int {
 	if o.Source == p.Source {
 		return cmp.Compare(o.Offset, p.Offset)
 	}
+	return o.compareRest(p)
+}
+
+// compareRest compares by all but the time. Each comparison stands alone, for this runs for every record of last(x).
+func (o Order) compareRest(p Order) int {
 	a, b := o.Source, p.Source
-	return cmp.Or(strings.Compare(a.Topic, b.Topic), strings.Compare(string(a.Region), string(b.Region)),
-		cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Incarnation, b.Incarnation),
-		cmp.Compare(o.Offset, p.Offset), cmp.Compare(a.Input, b.Input))
+	if c := strings.Compare(a.Topic, b.Topic); c != 0 {
+		return c
+	}
+	if c := strings.Compare(string(a.Region), string(b.Region)); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(a.Partition, b.Partition); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(a.Incarnation, b.Incarnation); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(o.Offset, p.Offset); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.Input, b.Input)
 }

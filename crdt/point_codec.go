@@ -23,10 +23,19 @@ var ErrName = errors.New("malformed name")
 
 // Validate fails with ErrName unless id is [a-z0-9-]{1,63}.
 func (id RegionID) Validate() error {
-	if len(id) == 0 || len(id) > MaxRegion || strings.Trim(string(id), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+	if !isRegion([]byte(id)) {
 		return fmt.Errorf("%w: region %.80q", ErrName, string(id))
 	}
 	return nil
+}
+
+func isRegion(id []byte) bool {
+	for _, c := range id {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return len(id) > 0 && len(id) <= MaxRegion
 }
 
 // ParseSource reads what Source.String returns; the input, which is not in it, is 0. It fails with ErrName.
@@ -93,12 +102,32 @@ func CutSource(b []byte) (s Source, rest []byte, err error) {
 }
 
 func (r *reader) source() (s Source) {
-	s.Input = uint16(r.below(1 << 16))
-	s.Region = r.region()
-	s.Topic = r.topic()
-	s.Partition = int32(r.below(1 << 31))
-	s.Incarnation = uint32(r.below(1 << 32))
-	return s
+	input, region, topic, partition, incarnation := r.sourceParts()
+	return Source{input, RegionID(region), string(topic), partition, incarnation}
+}
+
+// sourceParts takes a source; its names are the buffer's.
+func (r *reader) sourceParts() (input uint16, region, topic []byte, partition int32, incarnation uint32) {
+	input = uint16(r.below(1 << 16))
+	if region = r.bytes(); !r.failed() && !isRegion(region) {
+		r.fail("region name")
+	}
+	if topic = r.bytes(); !r.failed() && (len(topic) == 0 || len(topic) > MaxTopic) {
+		r.fail("topic of %d bytes", len(topic))
+	}
+	return input, region, topic, int32(r.below(1 << 31)), uint32(r.below(1 << 32))
+}
+
+// takeSame takes a source if it is s, and else leaves it.
+func (r *reader) takeSame(s *Source) bool {
+	ahead := *r
+	input, region, topic, partition, incarnation := ahead.sourceParts()
+	if ahead.failed() || input != s.Input || string(region) != string(s.Region) || string(topic) != s.Topic ||
+		partition != s.Partition || incarnation != s.Incarnation {
+		return false
+	}
+	*r = ahead
+	return true
 }
 
 // below takes a number under limit.
@@ -112,11 +141,11 @@ func (r *reader) below(limit uint64) uint64 {
 }
 
 func (r *reader) region() RegionID {
-	id := RegionID(r.bytes())
-	if !r.failed() && id.Validate() != nil {
+	b := r.bytes()
+	if !r.failed() && !isRegion(b) {
 		r.fail("region name")
 	}
-	return id
+	return RegionID(b)
 }
 
 func (r *reader) topic() string {

@@ -51,14 +51,13 @@ func (a *acc) sumResult() Value {
 	case !ok || !m.floats:
 		return a.sum.value()
 	}
-	i, exp := total(a.sum, &m.sum)
-	x := new(big.Float).SetMode(big.ToNearestEven)
-	if i.Sign() != 0 {
-		x.SetPrec(uint(max(i.BitLen(), 64))).SetInt(i)
-		x.SetMantExp(x, exp)
+	if a.sum.isZero() {
+		return finite(m.sum.float())
 	}
-	f, _ := x.Float64()
-	return finite(f)
+	var x exact
+	x.copyFrom(&m.sum)
+	x.addInt(a.sum)
+	return finite(x.float())
 }
 
 // total returns ints + floats as an integer times 2^exp, exp at most 0.

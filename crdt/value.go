@@ -262,6 +262,36 @@ func CutKey(b []byte) (v Value, rest []byte, err error) {
 	return v, nil, ErrKey
 }
 
+// keySize returns the length of the first value of an encoded key, or 0 if there is none.
+func keySize(b []byte) int {
+	if len(b) == 0 {
+		return 0
+	}
+	switch b[0] {
+	case tagNull, tagFalse, tagTrue:
+		return 1
+	case tagNumber:
+		if _, _, err := cutNumber(b[1:]); err == nil {
+			return 11
+		}
+	case tagText:
+		for n := 1; ; n += 2 {
+			i := bytes.IndexByte(b[n:], 0)
+			if i < 0 || n+i+1 >= len(b) {
+				return 0
+			}
+			switch n += i; b[n+1] {
+			case 0x01:
+				return n + 2
+			case 0xff:
+			default:
+				return 0
+			}
+		}
+	}
+	return 0
+}
+
 func cutNumber(b []byte) (Value, []byte, error) {
 	if len(b) < 10 {
 		return Value{}, nil, ErrKey

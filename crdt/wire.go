@@ -65,6 +65,10 @@ func (r *reader) uvarint() uint64 {
 		r.b = r.b[1:]
 		return uint64(u)
 	}
+	return r.longUvarint()
+}
+
+func (r *reader) longUvarint() uint64 {
 	u, n := binary.Uvarint(r.b)
 	if n <= 0 || n > 1 && r.b[n-1] == 0 {
 		r.fail("bad varint")
@@ -82,6 +86,10 @@ func (r *reader) varint() int64 {
 // wide takes a varint of at most the given bits.
 func (r *reader) wide(maxBits uint) uint192 {
 	var u uint192
+	if x, n := binary.Uvarint(r.b); n > 0 && (n == 1 || r.b[n-1] != 0) {
+		r.b = r.b[n:] // nearly always it ends within 64 bits
+		return uint192{x}
+	}
 	for shift := uint(0); shift < maxBits; shift += 7 {
 		c := r.byte()
 		w, s := shift/64, shift%64
