@@ -88,9 +88,19 @@ func (a *acc) avgResult() Value {
 	return quotient(i, n.Lsh(n, uint(-exp)))
 }
 
-// quotient returns p / q rounded once, or null where it leaves the range. q must not be 0.
+// quotient returns p / q rounded once, or null where it leaves the range. q must be above 0. Both are overwritten.
 func quotient(p, q *big.Int) Value {
-	f, _ := new(big.Rat).SetFrac(p, q).Float64()
+	// 66 bits of the quotient with whether anything follows in one more round as the whole does.
+	shift := max(0, q.BitLen()-p.BitLen()+66)
+	p.Lsh(p, uint(shift))
+	var rest big.Int
+	p.QuoRem(p, q, &rest)
+	p.Lsh(p, 1)
+	if s := rest.Sign(); s != 0 {
+		p.Add(p, rest.SetInt64(int64(s)))
+	}
+	x := new(big.Float).SetInt(p)
+	f, _ := x.SetMantExp(x, -shift-1).Float64()
 	return finite(f)
 }
 
