@@ -1,0 +1,136 @@
+package processor
+
+import (
+	"slices"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/watershed-db/watershed/crdt"
+)
+
+// Batch gathers what records contribute to one shard: a cell for each slot they touched. It is not safe for concurrent
+// use.
+type Batch struct {
+	schema *crdt.Schema
+	table  []uint32 // open addressing, a power of two: index+1 into entries, 0 where free
+	slots  []entry
+	keys   []byte // current block of the entries' keys
+	bytes  int
+	grows  bool // cells grow beyond their first size
+}
+
+type entry struct {
+	hash uint64
+	slot crdt.Slot
+	cell *crdt.Cell
+}
+
+const (
+	entrySize  = 64       // of an entry and its part of the table, in bytes
+	keyBlock   = 64 << 10 // keys are copied into blocks of this size
+	tableStart = 64
+	keepSlots  = 1024 // so many slots are kept for the next content, however few this one had
+)
+
+// NewBatch returns an empty batch of cells of that schema.
+func NewBatch(s *crdt.Schema) *Batch {
+	b := &Batch{schema: s, table: make([]uint32, tableStart)}
+	for _, op := range s.Ops {
+		b.grows = b.grows || op != crdt.OpRecords && op != crdt.OpCount
+	}
+	return b
+}
+
+// Len returns the number of slots touched.
+func (b *Batch) Len() int { return len(b.slots) }
+
+// Size returns about how many bytes of memory the batch takes.
+func (b *Batch) Size() int { return b.bytes }
+
+// Fold adds the record that o counted last.
+func (b *Batch) Fold(o *Operator) {
+	c := b.cell(o.slot)
+	if !b.grows {
+		o.Fold(c)
+		return
+	}
+	before := c.Size()
+	o.Fold(c)
+	b.bytes += c.Size() - before
+}
+
+// cell returns the cell of a slot, a new one if the batch has none. The slot's key is copied.
+func (b *Batch) cell(s crdt.Slot) *crdt.Cell {
+	h := xxh3.HashSeed(s.Key, uint64(s.Time)*0x9e3779b97f4a7c15+uint64(s.Class))
+	mask := uint64(len(b.table) - 1)
+	i := h & mask
+	for ; b.table[i] != 0; i = (i + 1) & mask {
+		e := &b.slots[b.table[i]-1]
+		if e.hash == h && e.slot.Time == s.Time && e.slot.Class == s.Class && string(e.slot.Key) == string(s.Key) {
+			return e.cell
+		}
+	}
+	c := crdt.NewCell(b.schema)
+	s.Key = b.keep(s.Key)
+	b.slots = append(b.slots, entry{h, s, c})
+	b.table[i] = uint32(len(b.slots))
+	b.bytes += entrySize + len(s.Key) + c.Size()
+	if len(b.slots)*4 > len(b.table)*3 {
+		b.grow()
+	}
+	return c
+}
+
+// keep copies a key into the current block.
+func (b *Batch) keep(key []byte) []byte {
+	if len(b.keys)+len(key) > cap(b.keys) {
+		b.keys = make([]byte, 0, max(keyBlock, len(key)))
+	}
+	start := len(b.keys)
+	b.keys = append(b.keys, key...)
+	return b.keys[start:len(b.keys):len(b.keys)]
+}
+
+func (b *Batch) grow() {
+	b.table = make([]uint32, 2*len(b.table))
+	mask := uint64(len(b.table) - 1)
+	for k := range b.slots {
+		i := b.slots[k].hash & mask
+		for b.table[i] != 0 {
+			i = (i + 1) & mask
+		}
+		b.table[i] = uint32(k + 1)
+	}
+}
+
+// Drain returns the batch's content in slot order and empties the batch.
+func (b *Batch) Drain() []crdt.Delta {
+	slices.SortFunc(b.slots, func(x, y entry) int { return crdt.CompareSlots(x.slot, y.slot) })
+	deltas := make([]crdt.Delta, len(b.slots))
+	ends := make([]int, len(b.slots))
+	cells := make([]byte, 0, 24*len(b.slots))
+	for i := range b.slots {
+		cells = b.slots[i].cell.AppendTo(cells)
+		ends[i] = len(cells)
+	}
+	start := 0
+	for i, end := range ends {
+		deltas[i] = crdt.Delta{Slot: b.slots[i].slot, Cell: cells[start:end:end]}
+		start = end
+	}
+	b.Reset()
+	return deltas
+}
+
+// Reset empties the batch. What Drain returned before stays valid.
+func (b *Batch) Reset() {
+	if len(b.slots) == 0 {
+		return
+	}
+	if cap(b.slots) > max(4*len(b.slots), keepSlots) {
+		b.slots, b.table = nil, make([]uint32, tableStart)
+	}
+	clear(b.slots)
+	clear(b.table)
+	b.slots, b.keys, b.bytes = b.slots[:0], nil, 0
+}
