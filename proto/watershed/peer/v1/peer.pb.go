@@ -655,8 +655,9 @@ func (x *SummaryRequest) GetHello() *Hello {
 
 type SummaryResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Region        []byte                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"` // an encoded watershed.v1.Region
-	Jobs          [][]byte               `protobuf:"bytes,2,rep,name=jobs,proto3" json:"jobs,omitempty"`     // generations that this region runs on all its shards
+	Region        []byte                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`      // an encoded watershed.v1.Region
+	Jobs          [][]byte               `protobuf:"bytes,2,rep,name=jobs,proto3" json:"jobs,omitempty"`          // generations that this region runs on all its shards
+	Registry      uint64                 `protobuf:"varint,3,opt,name=registry,proto3" json:"registry,omitempty"` // position of the last registry entry that all its shards have taken
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -703,6 +704,13 @@ func (x *SummaryResponse) GetJobs() [][]byte {
 		return x.Jobs
 	}
 	return nil
+}
+
+func (x *SummaryResponse) GetRegistry() uint64 {
+	if x != nil {
+		return x.Registry
+	}
+	return 0
 }
 
 type SubmitRequest struct {
@@ -860,10 +868,11 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x1a\n" +
 	"\bdeclared\x18\x05 \x01(\bR\bdeclared\"@\n" +
 	"\x0eSummaryRequest\x12.\n" +
-	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\"=\n" +
+	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\"Y\n" +
 	"\x0fSummaryResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\fR\x06region\x12\x12\n" +
-	"\x04jobs\x18\x02 \x03(\fR\x04jobs\"Y\n" +
+	"\x04jobs\x18\x02 \x03(\fR\x04jobs\x12\x1a\n" +
+	"\bregistry\x18\x03 \x01(\x04R\bregistry\"Y\n" +
 	"\rSubmitRequest\x12.\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\x12\x18\n" +
 	"\acommand\x18\x02 \x01(\fR\acommand\"(\n" +

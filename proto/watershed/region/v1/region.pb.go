@@ -9,6 +9,7 @@
 package regionv1
 
 import (
+	v1 "github.com/watershed-db/watershed/proto/watershed/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -383,7 +384,7 @@ func (x *ProposeRequest) GetCommand() []byte {
 
 type ProposeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Result        []byte                 `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	Result        *Result                `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,11 +419,233 @@ func (*ProposeResponse) Descriptor() ([]byte, []int) {
 	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *ProposeResponse) GetResult() []byte {
+func (x *ProposeResponse) GetResult() *Result {
 	if x != nil {
 		return x.Result
 	}
 	return nil
+}
+
+// Result is what applying a command came to.
+type Result struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Outcome       uint32                 `protobuf:"varint,2,opt,name=outcome,proto3" json:"outcome,omitempty"` // as region/shard numbers them
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Points        [][]byte               `protobuf:"bytes,4,rep,name=points,proto3" json:"points,omitempty"`   // crdt.AppendSource, then crdt.AppendPoint: where sources stand, when refused
+	Sources       [][]byte               `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"` // crdt.AppendSource: the mismatched ones
+	Copy          uint32                 `protobuf:"varint,6,opt,name=copy,proto3" json:"copy,omitempty"`
+	Generation    []byte                 `protobuf:"bytes,7,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Result) Reset() {
+	*x = Result{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Result) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Result) ProtoMessage() {}
+
+func (x *Result) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Result.ProtoReflect.Descriptor instead.
+func (*Result) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Result) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Result) GetOutcome() uint32 {
+	if x != nil {
+		return x.Outcome
+	}
+	return 0
+}
+
+func (x *Result) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Result) GetPoints() [][]byte {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+func (x *Result) GetSources() [][]byte {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *Result) GetCopy() uint32 {
+	if x != nil {
+		return x.Copy
+	}
+	return 0
+}
+
+func (x *Result) GetGeneration() []byte {
+	if x != nil {
+		return x.Generation
+	}
+	return nil
+}
+
+type ReadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Scan          *v1.ScanRequest        `protobuf:"bytes,3,opt,name=scan,proto3" json:"scan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadRequest) Reset() {
+	*x = ReadRequest{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadRequest) ProtoMessage() {}
+
+func (x *ReadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
+func (*ReadRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ReadRequest) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *ReadRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ReadRequest) GetScan() *v1.ScanRequest {
+	if x != nil {
+		return x.Scan
+	}
+	return nil
+}
+
+// ReadResponse is one part of a shard's answer: first what it reflects, then rows in order until the stream ends.
+type ReadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         *v1.ShardState         `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	Rows          []*v1.Row              `protobuf:"bytes,2,rep,name=rows,proto3" json:"rows,omitempty"`
+	Keys          [][]byte               `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"` // encoded keys of the rows
+	End           bool                   `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`  // last; a stream without it was cut short
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadResponse) Reset() {
+	*x = ReadResponse{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadResponse) ProtoMessage() {}
+
+func (x *ReadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
+func (*ReadResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReadResponse) GetState() *v1.ShardState {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *ReadResponse) GetRows() []*v1.Row {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *ReadResponse) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ReadResponse) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
 }
 
 type WorkerReport struct {
@@ -437,7 +660,7 @@ type WorkerReport struct {
 
 func (x *WorkerReport) Reset() {
 	*x = WorkerReport{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[6]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +672,7 @@ func (x *WorkerReport) String() string {
 func (*WorkerReport) ProtoMessage() {}
 
 func (x *WorkerReport) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[6]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +685,7 @@ func (x *WorkerReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerReport.ProtoReflect.Descriptor instead.
 func (*WorkerReport) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{6}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WorkerReport) GetDeployment() string {
@@ -507,7 +730,7 @@ type SourceReport struct {
 
 func (x *SourceReport) Reset() {
 	*x = SourceReport{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[7]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +742,7 @@ func (x *SourceReport) String() string {
 func (*SourceReport) ProtoMessage() {}
 
 func (x *SourceReport) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[7]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +755,7 @@ func (x *SourceReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceReport.ProtoReflect.Descriptor instead.
 func (*SourceReport) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{7}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SourceReport) GetGeneration() []byte {
@@ -588,7 +811,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[8]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +823,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[8]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +836,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{8}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Assignment) GetRevision() uint64 {
@@ -648,7 +871,7 @@ type JobAssignment struct {
 
 func (x *JobAssignment) Reset() {
 	*x = JobAssignment{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[9]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +883,7 @@ func (x *JobAssignment) String() string {
 func (*JobAssignment) ProtoMessage() {}
 
 func (x *JobAssignment) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[9]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +896,7 @@ func (x *JobAssignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobAssignment.ProtoReflect.Descriptor instead.
 func (*JobAssignment) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{9}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobAssignment) GetGeneration() []byte {
@@ -708,7 +931,7 @@ type AssignedSource struct {
 
 func (x *AssignedSource) Reset() {
 	*x = AssignedSource{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[10]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +943,7 @@ func (x *AssignedSource) String() string {
 func (*AssignedSource) ProtoMessage() {}
 
 func (x *AssignedSource) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[10]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +956,7 @@ func (x *AssignedSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedSource.ProtoReflect.Descriptor instead.
 func (*AssignedSource) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{10}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AssignedSource) GetSource() []byte {
@@ -761,7 +984,7 @@ var File_watershed_region_v1_region_proto protoreflect.FileDescriptor
 
 const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"\n" +
-	" watershed/region/v1/region.proto\x12\x13watershed.region.v1\"e\n" +
+	" watershed/region/v1/region.proto\x12\x13watershed.region.v1\x1a\x18watershed/v1/state.proto\"e\n" +
 	"\rPointsRequest\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -791,9 +1014,30 @@ const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x18\n" +
-	"\acommand\x18\x03 \x01(\fR\acommand\")\n" +
-	"\x0fProposeResponse\x12\x16\n" +
-	"\x06result\x18\x01 \x01(\fR\x06result\"\x9f\x01\n" +
+	"\acommand\x18\x03 \x01(\fR\acommand\"L\n" +
+	"\x0fProposeResponse\x123\n" +
+	"\x06result\x18\x02 \x01(\v2\x1b.watershed.region.v1.ResultR\x06resultJ\x04\b\x01\x10\x02\"\xb6\x01\n" +
+	"\x06Result\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
+	"\aoutcome\x18\x02 \x01(\rR\aoutcome\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06points\x18\x04 \x03(\fR\x06points\x12\x18\n" +
+	"\asources\x18\x05 \x03(\fR\asources\x12\x12\n" +
+	"\x04copy\x18\x06 \x01(\rR\x04copy\x12\x1e\n" +
+	"\n" +
+	"generation\x18\a \x01(\fR\n" +
+	"generation\"r\n" +
+	"\vReadRequest\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12-\n" +
+	"\x04scan\x18\x03 \x01(\v2\x19.watershed.v1.ScanRequestR\x04scan\"\x8b\x01\n" +
+	"\fReadResponse\x12.\n" +
+	"\x05state\x18\x01 \x01(\v2\x18.watershed.v1.ShardStateR\x05state\x12%\n" +
+	"\x04rows\x18\x02 \x03(\v2\x11.watershed.v1.RowR\x04rows\x12\x12\n" +
+	"\x04keys\x18\x03 \x03(\fR\x04keys\x12\x10\n" +
+	"\x03end\x18\x04 \x01(\bR\x03end\"\x9f\x01\n" +
 	"\fWorkerReport\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -831,11 +1075,12 @@ const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"\x11OUTCOME_DUPLICATE\x10\x02\x12\x13\n" +
 	"\x0fOUTCOME_REFUSED\x10\x03\x12\x14\n" +
 	"\x10OUTCOME_MISMATCH\x10\x04\x12\x1e\n" +
-	"\x1aOUTCOME_UNKNOWN_GENERATION\x10\x052\x8d\x02\n" +
+	"\x1aOUTCOME_UNKNOWN_GENERATION\x10\x052\xdc\x02\n" +
 	"\fShardService\x12Q\n" +
 	"\x06Points\x12\".watershed.region.v1.PointsRequest\x1a#.watershed.region.v1.PointsResponse\x12T\n" +
 	"\aAdvance\x12#.watershed.region.v1.AdvanceRequest\x1a$.watershed.region.v1.AdvanceResponse\x12T\n" +
-	"\aPropose\x12#.watershed.region.v1.ProposeRequest\x1a$.watershed.region.v1.ProposeResponse2d\n" +
+	"\aPropose\x12#.watershed.region.v1.ProposeRequest\x1a$.watershed.region.v1.ProposeResponse\x12M\n" +
+	"\x04Read\x12 .watershed.region.v1.ReadRequest\x1a!.watershed.region.v1.ReadResponse0\x012d\n" +
 	"\x12CoordinatorService\x12N\n" +
 	"\x04Work\x12!.watershed.region.v1.WorkerReport\x1a\x1f.watershed.region.v1.Assignment(\x010\x01BFZDgithub.com/watershed-db/watershed/proto/watershed/region/v1;regionv1b\x06proto3"
 
@@ -852,7 +1097,7 @@ func file_watershed_region_v1_region_proto_rawDescGZIP() []byte {
 }
 
 var file_watershed_region_v1_region_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_watershed_region_v1_region_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_watershed_region_v1_region_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_watershed_region_v1_region_proto_goTypes = []any{
 	(Outcome)(0),            // 0: watershed.region.v1.Outcome
 	(*PointsRequest)(nil),   // 1: watershed.region.v1.PointsRequest
@@ -861,30 +1106,42 @@ var file_watershed_region_v1_region_proto_goTypes = []any{
 	(*AdvanceResponse)(nil), // 4: watershed.region.v1.AdvanceResponse
 	(*ProposeRequest)(nil),  // 5: watershed.region.v1.ProposeRequest
 	(*ProposeResponse)(nil), // 6: watershed.region.v1.ProposeResponse
-	(*WorkerReport)(nil),    // 7: watershed.region.v1.WorkerReport
-	(*SourceReport)(nil),    // 8: watershed.region.v1.SourceReport
-	(*Assignment)(nil),      // 9: watershed.region.v1.Assignment
-	(*JobAssignment)(nil),   // 10: watershed.region.v1.JobAssignment
-	(*AssignedSource)(nil),  // 11: watershed.region.v1.AssignedSource
+	(*Result)(nil),          // 7: watershed.region.v1.Result
+	(*ReadRequest)(nil),     // 8: watershed.region.v1.ReadRequest
+	(*ReadResponse)(nil),    // 9: watershed.region.v1.ReadResponse
+	(*WorkerReport)(nil),    // 10: watershed.region.v1.WorkerReport
+	(*SourceReport)(nil),    // 11: watershed.region.v1.SourceReport
+	(*Assignment)(nil),      // 12: watershed.region.v1.Assignment
+	(*JobAssignment)(nil),   // 13: watershed.region.v1.JobAssignment
+	(*AssignedSource)(nil),  // 14: watershed.region.v1.AssignedSource
+	(*v1.ScanRequest)(nil),  // 15: watershed.v1.ScanRequest
+	(*v1.ShardState)(nil),   // 16: watershed.v1.ShardState
+	(*v1.Row)(nil),          // 17: watershed.v1.Row
 }
 var file_watershed_region_v1_region_proto_depIdxs = []int32{
 	0,  // 0: watershed.region.v1.AdvanceResponse.outcome:type_name -> watershed.region.v1.Outcome
-	8,  // 1: watershed.region.v1.WorkerReport.sources:type_name -> watershed.region.v1.SourceReport
-	10, // 2: watershed.region.v1.Assignment.jobs:type_name -> watershed.region.v1.JobAssignment
-	11, // 3: watershed.region.v1.JobAssignment.sources:type_name -> watershed.region.v1.AssignedSource
-	1,  // 4: watershed.region.v1.ShardService.Points:input_type -> watershed.region.v1.PointsRequest
-	3,  // 5: watershed.region.v1.ShardService.Advance:input_type -> watershed.region.v1.AdvanceRequest
-	5,  // 6: watershed.region.v1.ShardService.Propose:input_type -> watershed.region.v1.ProposeRequest
-	7,  // 7: watershed.region.v1.CoordinatorService.Work:input_type -> watershed.region.v1.WorkerReport
-	2,  // 8: watershed.region.v1.ShardService.Points:output_type -> watershed.region.v1.PointsResponse
-	4,  // 9: watershed.region.v1.ShardService.Advance:output_type -> watershed.region.v1.AdvanceResponse
-	6,  // 10: watershed.region.v1.ShardService.Propose:output_type -> watershed.region.v1.ProposeResponse
-	9,  // 11: watershed.region.v1.CoordinatorService.Work:output_type -> watershed.region.v1.Assignment
-	8,  // [8:12] is the sub-list for method output_type
-	4,  // [4:8] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	7,  // 1: watershed.region.v1.ProposeResponse.result:type_name -> watershed.region.v1.Result
+	15, // 2: watershed.region.v1.ReadRequest.scan:type_name -> watershed.v1.ScanRequest
+	16, // 3: watershed.region.v1.ReadResponse.state:type_name -> watershed.v1.ShardState
+	17, // 4: watershed.region.v1.ReadResponse.rows:type_name -> watershed.v1.Row
+	11, // 5: watershed.region.v1.WorkerReport.sources:type_name -> watershed.region.v1.SourceReport
+	13, // 6: watershed.region.v1.Assignment.jobs:type_name -> watershed.region.v1.JobAssignment
+	14, // 7: watershed.region.v1.JobAssignment.sources:type_name -> watershed.region.v1.AssignedSource
+	1,  // 8: watershed.region.v1.ShardService.Points:input_type -> watershed.region.v1.PointsRequest
+	3,  // 9: watershed.region.v1.ShardService.Advance:input_type -> watershed.region.v1.AdvanceRequest
+	5,  // 10: watershed.region.v1.ShardService.Propose:input_type -> watershed.region.v1.ProposeRequest
+	8,  // 11: watershed.region.v1.ShardService.Read:input_type -> watershed.region.v1.ReadRequest
+	10, // 12: watershed.region.v1.CoordinatorService.Work:input_type -> watershed.region.v1.WorkerReport
+	2,  // 13: watershed.region.v1.ShardService.Points:output_type -> watershed.region.v1.PointsResponse
+	4,  // 14: watershed.region.v1.ShardService.Advance:output_type -> watershed.region.v1.AdvanceResponse
+	6,  // 15: watershed.region.v1.ShardService.Propose:output_type -> watershed.region.v1.ProposeResponse
+	9,  // 16: watershed.region.v1.ShardService.Read:output_type -> watershed.region.v1.ReadResponse
+	12, // 17: watershed.region.v1.CoordinatorService.Work:output_type -> watershed.region.v1.Assignment
+	13, // [13:18] is the sub-list for method output_type
+	8,  // [8:13] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_watershed_region_v1_region_proto_init() }
@@ -898,7 +1155,7 @@ func file_watershed_region_v1_region_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_region_v1_region_proto_rawDesc), len(file_watershed_region_v1_region_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -24,6 +24,7 @@ const (
 	ShardService_Points_FullMethodName  = "/watershed.region.v1.ShardService/Points"
 	ShardService_Advance_FullMethodName = "/watershed.region.v1.ShardService/Advance"
 	ShardService_Propose_FullMethodName = "/watershed.region.v1.ShardService/Propose"
+	ShardService_Read_FullMethodName    = "/watershed.region.v1.ShardService/Read"
 )
 
 // ShardServiceClient is the client API for ShardService service.
@@ -39,6 +40,8 @@ type ShardServiceClient interface {
 	Advance(ctx context.Context, in *AdvanceRequest, opts ...grpc.CallOption) (*AdvanceResponse, error)
 	// Propose takes an encoded shard command from a node of the same region.
 	Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*ProposeResponse, error)
+	// Read answers a linearizable scan for shards that this node leads, asked by the node that merges them.
+	Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadResponse], error)
 }
 
 type shardServiceClient struct {
@@ -79,6 +82,25 @@ func (c *shardServiceClient) Propose(ctx context.Context, in *ProposeRequest, op
 	return out, nil
 }
 
+func (c *shardServiceClient) Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ShardService_ServiceDesc.Streams[0], ShardService_Read_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadRequest, ReadResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ShardService_ReadClient = grpc.ServerStreamingClient[ReadResponse]
+
 // ShardServiceServer is the server API for ShardService service.
 // All implementations must embed UnimplementedShardServiceServer
 // for forward compatibility.
@@ -92,6 +114,8 @@ type ShardServiceServer interface {
 	Advance(context.Context, *AdvanceRequest) (*AdvanceResponse, error)
 	// Propose takes an encoded shard command from a node of the same region.
 	Propose(context.Context, *ProposeRequest) (*ProposeResponse, error)
+	// Read answers a linearizable scan for shards that this node leads, asked by the node that merges them.
+	Read(*ReadRequest, grpc.ServerStreamingServer[ReadResponse]) error
 	mustEmbedUnimplementedShardServiceServer()
 }
 
@@ -110,6 +134,9 @@ func (UnimplementedShardServiceServer) Advance(context.Context, *AdvanceRequest)
 }
 func (UnimplementedShardServiceServer) Propose(context.Context, *ProposeRequest) (*ProposeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Propose not implemented")
+}
+func (UnimplementedShardServiceServer) Read(*ReadRequest, grpc.ServerStreamingServer[ReadResponse]) error {
+	return status.Error(codes.Unimplemented, "method Read not implemented")
 }
 func (UnimplementedShardServiceServer) mustEmbedUnimplementedShardServiceServer() {}
 func (UnimplementedShardServiceServer) testEmbeddedByValue()                      {}
@@ -186,6 +213,17 @@ func _ShardService_Propose_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ShardService_Read_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ShardServiceServer).Read(m, &grpc.GenericServerStream[ReadRequest, ReadResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ShardService_ReadServer = grpc.ServerStreamingServer[ReadResponse]
+
 // ShardService_ServiceDesc is the grpc.ServiceDesc for ShardService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -206,7 +244,13 @@ var ShardService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ShardService_Propose_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Read",
+			Handler:       _ShardService_Read_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "watershed/region/v1/region.proto",
 }
 
