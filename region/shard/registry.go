@@ -1,0 +1,284 @@
+package shard
+
+import (
+	"bytes"
+	"encoding/binary"
+	"maps"
+	"slices"
+
+	"github.com/watershed-db/watershed/crdt"
+)
+
+// EntryOp says what a registry entry did.
+type EntryOp uint8
+
+// What registry entries do. The numbers are on disk.
+const (
+	JobAdded   EntryOp = iota + 1 // a new generation: its id is the entry's (Epoch, Position)
+	JobUpdated                    // another file of the same meaning
+	JobDeleted
+)
+
+// Entry is one entry of the registry, in the order of the owner region's shard 0. Entries are immutable.
+type Entry struct {
+	Epoch, Position uint64 // Position counts from 1 without gaps
+	Op              EntryOp
+	Generation      crdt.GenerationID // which one it is about
+	Name            string
+	File            []byte
+	Meaning         [32]byte
+	Pinned          string
+}
+
+// GenerationOf returns the id of the generation that the entry at (epoch, position) began (rules A10).
+func GenerationOf(epoch, position uint64) (id crdt.GenerationID) {
+	binary.BigEndian.PutUint64(id[:8], epoch)
+	binary.BigEndian.PutUint64(id[8:], position)
+	return id
+}
+
+// AppendTo appends the entry's encoding.
+func (e Entry) AppendTo(b []byte) []byte {
+	b = append(appendUvarint(appendUvarint(b, e.Epoch), e.Position), byte(e.Op))
+	b = appendString(append(b, e.Generation[:]...), e.Name)
+	b = append(appendBytes(b, e.File), e.Meaning[:]...)
+	return appendString(b, e.Pinned)
+}
+
+// DecodeEntry takes one whole encoded entry. It shares no bytes with b. It fails with ErrCommand.
+func DecodeEntry(b []byte) (Entry, error) {
+	r := reader{b: bytes.Clone(b)}
+	e := r.entry()
+	return e, r.done()
+}
+
+func (r *reader) entry() (e Entry) {
+	e.Epoch, e.Position, e.Op = r.uint64(), r.uint64(), EntryOp(r.byte())
+	if e.Op < JobAdded || e.Op > JobDeleted {
+		r.fail("registry entry of kind %d", e.Op)
+	}
+	e.Generation, e.Name, e.File = r.hash16(), r.string(MaxName), r.bytes(MaxFile)
+	e.Meaning, e.Pinned = r.hash32(), r.string(MaxReason)
+	return e
+}
+
+// Stopped is a source that its region has stopped.
+type Stopped struct {
+	Source crdt.Source
+	Reason string
+}
+
+// Registry is a region's copy of the registry and what the region itself has recorded beside it. It is immutable once
+// handed out; callers change nothing in it.
+type Registry struct {
+	entries []Entry
+	live    map[string]Entry // name to the entry as it stands: file of the last update, Generation of the first
+	decided map[crdt.GenerationID][]SourcePoint
+	stopped map[crdt.GenerationID][]Stopped
+}
+
+// Position returns the position of the last entry, 0 before the first.
+func (r *Registry) Position() uint64 { return uint64(len(r.entries)) }
+
+// After lists the entries above a position.
+func (r *Registry) After(position uint64) []Entry {
+	return r.entries[min(position, r.Position()):]
+}
+
+// Jobs lists the live jobs by name, each as its last entry left it.
+func (r *Registry) Jobs() []Entry {
+	list := make([]Entry, 0, len(r.live))
+	for _, name := range slices.Sorted(maps.Keys(r.live)) {
+		list = append(list, r.live[name])
+	}
+	return list
+}
+
+// Job returns a live job.
+func (r *Registry) Job(name string) (Entry, bool) {
+	e, ok := r.live[name]
+	return e, ok
+}
+
+// Decided lists the own region's sources of a generation with their first points, in source order (rules A2).
+func (r *Registry) Decided(id crdt.GenerationID) []SourcePoint { return r.decided[id] }
+
+// Stopped lists the stopped sources of a generation, in source order.
+func (r *Registry) Stopped(id crdt.GenerationID) []Stopped { return r.stopped[id] }
+
+func (r *Registry) clone() *Registry {
+	c := &Registry{slices.Clip(r.entries), maps.Clone(r.live), maps.Clone(r.decided), maps.Clone(r.stopped)}
+	if c.live == nil {
+		c.live = map[string]Entry{}
+	}
+	if c.decided == nil {
+		c.decided = map[crdt.GenerationID][]SourcePoint{}
+	}
+	if c.stopped == nil {
+		c.stopped = map[crdt.GenerationID][]Stopped{}
+	}
+	return c
+}
+
+// enter appends an entry; the registry must be a clone.
+func (r *Registry) enter(e Entry) {
+	r.entries = append(r.entries, e)
+	if e.Op != JobDeleted {
+		r.live[e.Name] = e
+		return
+	}
+	delete(r.live, e.Name)
+	delete(r.decided, e.Generation)
+	delete(r.stopped, e.Generation)
+}
+
+// holdsRegistry ends the command where this shard is not the registry's.
+func (a *applier) holdsRegistry() bool {
+	if a.cfg.Shard != 0 {
+		a.end(Malformed, "the registry is on shard 0")
+	}
+	return a.cfg.Shard == 0
+}
+
+func (a *applier) enter(r *Registry, e Entry) {
+	r.enter(e)
+	a.w.set(entryKey(e.Position), e.AppendTo(nil))
+	if e.Op == JobDeleted {
+		a.w.clear(prefixRange(decidedKey(e.Generation, nil)))
+		a.w.clear(prefixRange(stoppedKey(e.Generation, nil)))
+	}
+}
+
+func (a *applier) jobApply(c *JobApply) {
+	if !a.holdsRegistry() {
+		return
+	}
+	if !a.cfg.Owner {
+		a.end(Refused, "another region owns the registry")
+		return
+	}
+	r := a.editRegistry()
+	e := Entry{Epoch: c.Epoch, Position: r.Position() + 1, Op: JobAdded, Name: c.Name, File: bytes.Clone(c.File),
+		Meaning: c.Meaning, Pinned: c.Pinned}
+	e.Generation = GenerationOf(e.Epoch, e.Position)
+	if live, ok := r.live[c.Name]; ok {
+		a.res.Generation = live.Generation
+		switch {
+		case live.Meaning != c.Meaning:
+			a.end(Refused, "the job's meaning has changed")
+			return
+		case bytes.Equal(live.File, c.File):
+			a.end(Duplicate, "")
+			return
+		}
+		e.Op, e.Generation, e.Pinned = JobUpdated, live.Generation, live.Pinned
+	}
+	a.enter(r, e)
+	a.res.Generation = e.Generation
+	a.end(Applied, "")
+}
+
+func (a *applier) jobDelete(c *JobDelete) {
+	if !a.holdsRegistry() {
+		return
+	}
+	if !a.cfg.Owner {
+		a.end(Refused, "another region owns the registry")
+		return
+	}
+	r := a.editRegistry()
+	live, ok := r.live[c.Name]
+	if !ok {
+		a.end(Duplicate, "there is no such job")
+		return
+	}
+	live.Epoch, live.Position, live.Op, live.File = c.Epoch, r.Position()+1, JobDeleted, nil
+	a.enter(r, live)
+	a.res.Generation = live.Generation
+	a.end(Applied, "")
+}
+
+func (a *applier) registryCopy(c *RegistryCopy) {
+	if !a.holdsRegistry() {
+		return
+	}
+	if a.cfg.Owner {
+		a.end(Refused, "this region owns the registry")
+		return
+	}
+	next := a.st.registry.Position() + 1
+	fresh := slices.Clone(c.Entries)
+	fresh = slices.DeleteFunc(fresh, func(e Entry) bool { return e.Position < next })
+	if len(fresh) == 0 {
+		a.end(Duplicate, "")
+		return
+	}
+	for i, e := range fresh {
+		if e.Position != next+uint64(i) {
+			a.end(Refused, "entry %d is missing", next+uint64(i))
+			return
+		}
+	}
+	r := a.editRegistry()
+	for _, e := range fresh {
+		e.File = bytes.Clone(e.File)
+		a.enter(r, e)
+	}
+	a.end(Applied, "")
+}
+
+func (a *applier) sourcesDecided(c *SourcesDecided) {
+	if !a.holdsRegistry() {
+		return
+	}
+	r := a.editRegistry()
+	list, known := slices.Clone(r.decided[c.Generation]), len(r.decided[c.Generation])
+	var mismatched []crdt.Source
+	for _, sp := range c.Sources {
+		i, ok := slices.BinarySearchFunc(list, sp.Source, func(x SourcePoint, s crdt.Source) int {
+			return crdt.CompareSources(x.Source, s)
+		})
+		switch {
+		case sp.Source.Region != a.cfg.Self:
+			a.end(Malformed, "%v is not of this region", sp.Source)
+			return
+		case !ok:
+			list = slices.Insert(list, i, sp)
+		case list[i].Point != sp.Point:
+			mismatched = append(mismatched, sp.Source)
+		}
+	}
+	switch {
+	case !slices.ContainsFunc(r.Jobs(), func(e Entry) bool { return e.Generation == c.Generation }):
+		a.unknown()
+	case len(mismatched) > 0:
+		a.end(Mismatch, "begun at another point")
+		a.res.Sources, a.res.Points = mismatched, r.decided[c.Generation]
+	case len(list) == known:
+		a.end(Duplicate, "")
+	default:
+		r.decided[c.Generation] = list
+		for _, sp := range c.Sources {
+			a.w.set(decidedKey(c.Generation, &sp.Source), appendPoint(nil, sp.Point))
+		}
+		a.end(Applied, "")
+	}
+}
+
+func (a *applier) sourceStopped(c *SourceStopped) {
+	if !a.holdsRegistry() {
+		return
+	}
+	r := a.editRegistry()
+	list := slices.Clone(r.stopped[c.Generation])
+	i, ok := slices.BinarySearchFunc(list, c.Source, func(x Stopped, s crdt.Source) int {
+		return crdt.CompareSources(x.Source, s)
+	})
+	if ok {
+		a.end(Duplicate, "")
+		return
+	}
+	r.stopped[c.Generation] = slices.Insert(list, i, Stopped{c.Source, c.Reason})
+	a.w.set(stoppedKey(c.Generation, &c.Source), []byte(c.Reason))
+	a.end(Applied, "")
+}
