@@ -76,7 +76,16 @@ type compiler struct {
 	s     *scope
 	uses  map[string]bool
 	wrong bool
+	told  int // errors reported
+	parts int // compiled so far
 }
+
+// maxTold bounds the errors reported of one expression: what is wrong inside often makes the outside wrong.
+const maxTold = 3
+
+// maxParts bounds what an expression compiles to, and so what one evaluation costs: a < b < c compiles b twice, and so
+// on inwards.
+const maxParts = 2000
 
 const expressionExpected = "an expression"
 
@@ -94,9 +103,7 @@ func (p *parser) expression(n *yaml.Node, what string, s *scope, want typeSet) (
 // program compiles tree, whose text is source.
 func (c *compiler) program(tree ast.Node, source string, want typeSet) (*Program, typeSet) {
 	out := c.node(tree)
-	if !c.wrong && out.typ&(want|nullType) == 0 {
-		c.fail(tree, want.String(), "%s is %s", c.what, out.typ)
-	}
+	c.want(tree, out, want, c.what)
 	if c.wrong {
 		return nil, anyType
 	}
@@ -158,6 +165,9 @@ var allNames = func() conf.FunctionsTable {
 
 func (c *compiler) fail(n ast.Node, expected, format string, args ...any) {
 	c.wrong = true
+	if c.told++; c.told > maxTold {
+		return
+	}
 	line, column := c.p.place(c.at, n.Location().From)
 	c.p.failAt(line, column, expected, format, args...)
 }
@@ -178,6 +188,12 @@ func constant(v crdt.Value, t typeSet, canon string) node {
 }
 
 func (c *compiler) node(n ast.Node) node {
+	if c.parts++; c.parts > maxParts {
+		if c.parts == maxParts+1 {
+			c.fail(n, fmt.Sprintf("at most %d parts", maxParts), "the expression is too large")
+		}
+		return c.broken()
+	}
 	if path, ok := pathOf(n); ok {
 		return c.field(n, path)
 	}
@@ -329,7 +345,7 @@ func (c *compiler) conditional(n *ast.ConditionalNode) node {
 
 // want reports a part that can never have a type that its place takes.
 func (c *compiler) want(at ast.Node, n node, t typeSet, what string) {
-	if n.typ&(t|nullType) == 0 {
+	if !n.typ.fits(t) {
 		c.fail(at, t.String(), "%s is %s", what, n.typ)
 	}
 }

@@ -15,11 +15,11 @@ import (
 type function struct {
 	version  uint16
 	least    int // arguments
-	most     int // 0: any number
+	most     int // at most 3; 0: any number, folded two by two from the left
 	takes    typeSet
 	gives    typeSet
 	usage    string
-	evaluate func(args []crdt.Value) (v crdt.Value, reason string)
+	evaluate func(x, y, z crdt.Value) (v crdt.Value, reason string)
 }
 
 // maxArguments bounds the arguments of a call.
@@ -39,10 +39,10 @@ var functions = map[string]function{
 	"int":   {1, 1, 1, numberType | textType, numberType, "int(x), cut towards zero", fnInt},
 	"float": {1, 1, 1, numberType | textType, numberType, "float(x)", fnFloat},
 	"string": {1, 1, 1, boolType | numberType | textType, textType, "string(x)",
-		func(args []crdt.Value) (crdt.Value, string) { return crdt.Text(plain(args[0])), "" }},
+		func(x, _, _ crdt.Value) (crdt.Value, string) { return crdt.Text(plain(x)), "" }},
 	"len": {1, 1, 1, textType, numberType, "len(text), in characters",
-		func(args []crdt.Value) (crdt.Value, string) {
-			return crdt.Int(int64(utf8.RuneCountInString(args[0].Text()))), ""
+		func(x, _, _ crdt.Value) (crdt.Value, string) {
+			return crdt.Int(int64(utf8.RuneCountInString(x.Text()))), ""
 		}},
 	"lower":   {1, 1, 1, textType, textType, "lower(text)", textFunction(strings.ToLower)},
 	"upper":   {1, 1, 1, textType, textType, "upper(text)", textFunction(strings.ToUpper)},
@@ -126,27 +126,57 @@ func (c *compiler) function(n *ast.CallNode, name string, f function) node {
 	for _, reason := range functionReasons {
 		faults[reason] = c.fault(n, "%s", name+" "+reason)
 	}
-	out.eval = func(rec []crdt.Value) (crdt.Value, error) {
-		var space [4]crdt.Value
-		args := space[:0]
-		for _, e := range evals {
-			v, err := e(rec)
-			if err != nil || v.IsNull() {
-				return v, err
-			}
-			v, ok := argument(v, f.takes)
-			if !ok {
-				return v, wrong
-			}
-			args = append(args, v)
+	out.eval = calls(f, evals, wrong, faults)
+	return out
+}
+
+// calls evaluates the arguments in order, up to the first that fails or is null, and then the function.
+func calls(f function, evals []evalFn, wrong *EvalError, faults map[string]*EvalError) evalFn {
+	one := func(e evalFn, rec []crdt.Value) (crdt.Value, error) {
+		v, err := e(rec)
+		if err != nil || v.IsNull() {
+			return v, err
 		}
-		v, reason := f.evaluate(args)
+		v, ok := argument(v, f.takes)
+		if !ok {
+			return v, wrong
+		}
+		return v, nil
+	}
+	apply := func(x, y, z crdt.Value) (crdt.Value, error) {
+		v, reason := f.evaluate(x, y, z)
 		if reason != "" {
 			return crdt.Value{}, faults[reason]
 		}
 		return v, nil
 	}
-	return out
+	if f.most == 0 {
+		return func(rec []crdt.Value) (crdt.Value, error) {
+			out, err := one(evals[0], rec)
+			for _, e := range evals[1:] {
+				if err != nil || out.IsNull() {
+					break
+				}
+				var v crdt.Value
+				if v, err = one(e, rec); err != nil || v.IsNull() {
+					return v, err
+				}
+				out, err = apply(out, v, crdt.Null())
+			}
+			return out, err
+		}
+	}
+	return func(rec []crdt.Value) (crdt.Value, error) {
+		var args [3]crdt.Value
+		for i, e := range evals {
+			v, err := one(e, rec)
+			if err != nil || v.IsNull() {
+				return v, err
+			}
+			args[i] = v
+		}
+		return apply(args[0], args[1], args[2])
+	}
 }
 
 // literal returns the value of a constant, and an error for all else.
@@ -185,8 +215,7 @@ const (
 
 var functionReasons = []string{overflows, noNumber, offEarth, wrongLength}
 
-func fnAbs(args []crdt.Value) (crdt.Value, string) {
-	v := args[0]
+func fnAbs(v, _, _ crdt.Value) (crdt.Value, string) {
 	switch {
 	case v.Kind() == crdt.KindFloat:
 		return crdt.Float(math.Abs(v.Float())), ""
@@ -199,30 +228,26 @@ func fnAbs(args []crdt.Value) (crdt.Value, string) {
 }
 
 // rounding leaves integers as they are and makes a float of a float.
-func rounding(f func(float64) float64) func([]crdt.Value) (crdt.Value, string) {
-	return func(args []crdt.Value) (crdt.Value, string) {
-		if args[0].Kind() == crdt.KindInt {
-			return args[0], ""
+func rounding(f func(float64) float64) func(x, y, z crdt.Value) (crdt.Value, string) {
+	return func(x, _, _ crdt.Value) (crdt.Value, string) {
+		if x.Kind() == crdt.KindInt {
+			return x, ""
 		}
-		return crdt.Float(f(args[0].Float())), ""
+		return crdt.Float(f(x.Float())), ""
 	}
 }
 
-// fnLeast returns the first argument for which no other compares as sign to it.
-func fnLeast(sign int) func([]crdt.Value) (crdt.Value, string) {
-	return func(args []crdt.Value) (crdt.Value, string) {
-		best := args[0]
-		for _, v := range args[1:] {
-			if crdt.Compare(v, best) == sign {
-				best = v
-			}
+// fnLeast returns x unless y compares as sign to it.
+func fnLeast(sign int) func(x, y, z crdt.Value) (crdt.Value, string) {
+	return func(x, y, _ crdt.Value) (crdt.Value, string) {
+		if crdt.Compare(y, x) == sign {
+			return y, ""
 		}
-		return best, ""
+		return x, ""
 	}
 }
 
-func fnInt(args []crdt.Value) (crdt.Value, string) {
-	v := args[0]
+func fnInt(v, _, _ crdt.Value) (crdt.Value, string) {
 	if v.Kind() == crdt.KindText {
 		n, err := crdt.ParseNumber(v.Text())
 		switch {
@@ -243,8 +268,7 @@ func fnInt(args []crdt.Value) (crdt.Value, string) {
 	return v, ""
 }
 
-func fnFloat(args []crdt.Value) (crdt.Value, string) {
-	v := args[0]
+func fnFloat(v, _, _ crdt.Value) (crdt.Value, string) {
 	if v.Kind() == crdt.KindText {
 		n, ok := number(crdt.Raw(v.Text()))
 		if !ok {
@@ -255,8 +279,8 @@ func fnFloat(args []crdt.Value) (crdt.Value, string) {
 	return crdt.Float(asFloat(v)), ""
 }
 
-func textFunction(f func(string) string) func([]crdt.Value) (crdt.Value, string) {
-	return func(args []crdt.Value) (crdt.Value, string) { return crdt.Text(f(args[0].Text())), "" }
+func textFunction(f func(string) string) func(x, y, z crdt.Value) (crdt.Value, string) {
+	return func(x, _, _ crdt.Value) (crdt.Value, string) { return crdt.Text(f(x.Text())), "" }
 }
 
 // plain writes a value as text: numbers and booleans as rows print them.
@@ -271,12 +295,12 @@ func lengthOK(n crdt.Value) bool {
 	return n.Kind() == crdt.KindInt && n.Int() >= 1 && n.Int() <= maxGeohash
 }
 
-func fnGeohash(args []crdt.Value) (crdt.Value, string) {
-	if !lengthOK(args[2]) {
+func fnGeohash(lat, lon, length crdt.Value) (crdt.Value, string) {
+	if !lengthOK(length) {
 		return crdt.Value{}, wrongLength
 	}
 	var buf [maxGeohash]byte
-	hash, ok := appendGeohash(buf[:0], asFloat(args[0]), asFloat(args[1]), int(args[2].Int()))
+	hash, ok := appendGeohash(buf[:0], asFloat(lat), asFloat(lon), int(length.Int()))
 	if !ok {
 		return crdt.Value{}, offEarth
 	}

@@ -120,8 +120,7 @@ func (c *compiler) binary(n *ast.BinaryNode) node {
 // ordered reports a comparison of things that never have an order.
 func (c *compiler) ordered(n *ast.BinaryNode, a, b node) {
 	const comparable = numberType | textType
-	x, y := a.typ&comparable, b.typ&comparable
-	if x&y == 0 && a.typ != nullType && b.typ != nullType {
+	if a.typ&b.typ&comparable == 0 && a.typ != nullType && b.typ != nullType {
 		c.fail(n, "two numbers or two texts", "%s between %s and %s", n.Operator, a.typ, b.typ)
 	}
 }
@@ -133,7 +132,7 @@ func (c *compiler) arithmetic(n *ast.BinaryNode, a, b node, out node) node {
 	}
 	c.want(n.Left, a, takes, "the left of "+n.Operator)
 	c.want(n.Right, b, takes, "the right of "+n.Operator)
-	out.typ = (a.typ | b.typ) & (nullType | takes)
+	out.typ = (a.typ|b.typ)&nullType | a.typ&b.typ&takes
 	f := &arithmeticFaults{
 		types:    c.fault(n, "%s of what is no number", n.Operator),
 		overflow: c.fault(n, "integer overflow in %s", n.Operator),
@@ -143,8 +142,8 @@ func (c *compiler) arithmetic(n *ast.BinaryNode, a, b node, out node) node {
 	}
 	op := map[string]func(x, y crdt.Value, f *arithmeticFaults) (crdt.Value, error){
 		"+": add, "-": subtract, "*": multiply, "/": divide, "%": modulo}[n.Operator]
-	if n.Operator == "+" && (a.typ|b.typ)&^nullType == textType {
-		out.typ = textType | out.typ&nullType
+	if !c.wrong && out.typ == 0 {
+		c.fail(n, "two numbers or two texts", "%s between %s and %s", n.Operator, a.typ, b.typ)
 	}
 	l, r := a.eval, b.eval
 	out.eval = func(rec []crdt.Value) (crdt.Value, error) {

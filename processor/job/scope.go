@@ -38,6 +38,9 @@ func (t typeSet) String() string {
 	return strings.Join(names, " or ")
 }
 
+// fits reports whether a value of type t may be of a type in want. Null fits everywhere.
+func (t typeSet) fits(want typeSet) bool { return t&^nullType == 0 || t&want != 0 }
+
 func declaredType(t Type) typeSet {
 	switch t {
 	case Text:

@@ -100,6 +100,9 @@ func (p *parser) recordScope(n *yaml.Node, m map[string]pair, what string, in *I
 		}
 		s.declare(name, typeNamed(member.value.Value))
 	}
+	if len(s.names) == 0 {
+		s.types = nil // nothing can be said of names
+	}
 	if len(in.Columns) == 0 && c.value.Kind == yaml.MappingNode && len(c.value.Content) == 0 {
 		p.fail(c.value, "the file's columns, or no columns at all", "%s.columns is empty", what)
 	}

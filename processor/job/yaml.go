@@ -71,10 +71,11 @@ func (r *reader) document(src []byte) (root *yaml.Node) {
 	return doc.Content[0]
 }
 
-// syntax reports an error of the YAML parser, which knows the line alone.
+// syntax reports an error of the YAML parser, which knows the line alone: the line before where its grammar does not
+// fit, and none where an alias names no anchor.
 func (r *reader) syntax(err error) {
 	what := strings.TrimPrefix(err.Error(), "yaml: ")
-	line := 1
+	line, column := 1, 0
 	if rest, ok := strings.CutPrefix(what, "line "); ok {
 		if n, msg, ok := strings.Cut(rest, ": "); ok {
 			if i, err := strconv.Atoi(n); err == nil {
@@ -82,9 +83,25 @@ func (r *reader) syntax(err error) {
 			}
 		}
 	}
-	column := 1
-	if line >= 1 && line <= len(r.lines) {
-		for column <= len(r.lines[line-1]) && unicode.IsSpace(r.lines[line-1][column-1]) {
+	if strings.HasPrefix(what, "did not find expected") {
+		line++
+	}
+	find := ""
+	if strings.HasPrefix(what, "found a tab character") {
+		find = "\t"
+	} else if name, ok := strings.CutPrefix(what, "unknown anchor '"); ok {
+		name, _, _ = strings.Cut(name, "'")
+		find = "*" + name
+	}
+	for i := line - 1; find != "" && i >= 0 && i < len(r.lines); i++ {
+		if before, _, ok := strings.Cut(string(r.lines[i]), find); ok {
+			line, column = i+1, utf8.RuneCountInString(before)+1
+			break
+		}
+	}
+	line = min(max(line, 1), len(r.lines))
+	if column == 0 {
+		for column = 1; column <= len(r.lines[line-1]) && unicode.IsSpace(r.lines[line-1][column-1]); {
 			column++
 		}
 	}
