@@ -55,7 +55,12 @@ func logger(t *testing.T) hclog.Logger {
 // topic makes a topic of the test's own.
 func (c *cluster) topic(t *testing.T, partitions int32) string {
 	t.Helper()
-	name := strings.NewReplacer("/", "-", " ", "-").Replace(t.Name())
+	name := strings.Map(func(r rune) rune {
+		if strings.ContainsRune("/,", r) {
+			return '-'
+		}
+		return r
+	}, t.Name())
 	made, err := c.client.CreateTopic(t.Context(), name, partitions, 1, nil)
 	if err != nil || !made {
 		t.Fatalf("make topic %s: made %v, %v", name, made, err)
