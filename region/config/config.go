@@ -1,0 +1,196 @@
+// Package config is a node's configuration file: what it may say, how it is read, and which rules it must keep.
+// deploy/node.yaml describes every field.
+package config
+
+import (
+	"time"
+
+	"github.com/watershed-db/watershed/crdt"
+)
+
+// Config is a node's configuration. Parse fills in the defaults that deploy/node.yaml names.
+type Config struct {
+	Deployment string   `yaml:"deployment"`
+	Region     string   `yaml:"region"`
+	Node       string   `yaml:"node"`
+	Data       string   `yaml:"data"`
+	Shards     int      `yaml:"shards"`
+	Regions    []Region `yaml:"regions"`
+	Owner      string   `yaml:"owner,omitempty"`
+	Nodes      []Node   `yaml:"nodes"`
+	Listen     Listen   `yaml:"listen,omitempty"`
+	Kafka      Kafka    `yaml:"kafka"`
+	Worker     Worker   `yaml:"worker,omitempty"`
+	Raft       Raft     `yaml:"raft,omitempty"`
+	Store      Store    `yaml:"store,omitempty"`
+	Peers      Peers    `yaml:"peers,omitempty"`
+	Log        Log      `yaml:"log,omitempty"`
+}
+
+// Region is a member region of the deployment.
+type Region struct {
+	Name   string `yaml:"name"`
+	Member uint16 `yaml:"member"`
+	// GRPC are addresses of the region's nodes as this node dials them; of the own region they are not used.
+	GRPC []string `yaml:"grpc,omitempty"`
+}
+
+// Node is a node of this region: its name for ever, and where the others reach it.
+type Node struct {
+	ID   string `yaml:"id"`
+	Raft string `yaml:"raft"`
+	GRPC string `yaml:"grpc"`
+	HTTP string `yaml:"http"`
+}
+
+// Listen overrides the addresses that this node listens on, where they differ from those it is reached at.
+type Listen struct {
+	Raft string `yaml:"raft,omitempty"`
+	GRPC string `yaml:"grpc,omitempty"`
+	HTTP string `yaml:"http,omitempty"`
+}
+
+// Kafka says how the region's brokers are reached. It holds names of secrets, never secrets.
+type Kafka struct {
+	Brokers  []string `yaml:"brokers"`
+	ClientID string   `yaml:"client_id,omitempty"`
+	TLS      *TLS     `yaml:"tls,omitempty"`
+	SASL     *SASL    `yaml:"sasl,omitempty"`
+}
+
+// TLS names the files of a TLS connection.
+type TLS struct {
+	CA         string `yaml:"ca,omitempty"`
+	Cert       string `yaml:"cert,omitempty"`
+	Key        string `yaml:"key,omitempty"`
+	ServerName string `yaml:"server_name,omitempty"`
+}
+
+// SASL is a user and the name of its password: env:NAME or file:PATH.
+type SASL struct {
+	Mechanism string `yaml:"mechanism"`
+	User      string `yaml:"user"`
+	Password  string `yaml:"password"`
+}
+
+// Worker bounds what the node's worker does.
+type Worker struct {
+	Memory        Size     `yaml:"memory,omitempty"`
+	FlushInterval Duration `yaml:"flush_interval,omitempty"`
+	// EmptyInterval is how often points that moved without a contribution are sent.
+	EmptyInterval Duration `yaml:"empty_interval,omitempty"`
+	// LagInterval is how often offsets are committed for stock tools.
+	LagInterval Duration `yaml:"lag_interval,omitempty"`
+}
+
+// Raft tunes the region's Raft groups.
+type Raft struct {
+	Heartbeat Duration `yaml:"heartbeat,omitempty"` // 0: 300ms, alone 50ms
+	Election  Duration `yaml:"election,omitempty"`
+	Lease     Duration `yaml:"lease,omitempty"`
+	Commit    Duration `yaml:"commit,omitempty"`
+	Propose   Duration `yaml:"propose,omitempty"`
+	// LogBytes is what a shard's log keeps behind its end, for followers and for other regions.
+	LogBytes Size `yaml:"log_bytes,omitempty"`
+}
+
+// Store bounds the memory of the shards' stores.
+type Store struct {
+	Cache Size `yaml:"cache,omitempty"` // of all shards together
+	Table Size `yaml:"table,omitempty"` // of each shard
+}
+
+// Peers tunes what this region does with others.
+type Peers struct {
+	// UnreachableAfter is for how long nothing is heard from a region before it counts as unreachable.
+	UnreachableAfter Duration `yaml:"unreachable_after,omitempty"`
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  string `yaml:"level,omitempty"`  // trace, debug, info, warn or error
+	Format string `yaml:"format,omitempty"` // text or json
+}
+
+// Defaults returns c with the fields that were not given filled in.
+func (c Config) Defaults() Config {
+	or(&c.Worker.Memory, 256<<20)
+	or(&c.Worker.FlushInterval, Duration(15*time.Millisecond))
+	or(&c.Worker.EmptyInterval, Duration(time.Second))
+	or(&c.Worker.LagInterval, Duration(5*time.Second))
+	or(&c.Raft.Commit, Duration(50*time.Millisecond))
+	or(&c.Raft.Propose, Duration(10*time.Second))
+	or(&c.Raft.LogBytes, 64<<20)
+	or(&c.Store.Cache, 128<<20)
+	or(&c.Store.Table, 16<<20)
+	or(&c.Peers.UnreachableAfter, Duration(3*time.Second))
+	or(&c.Log.Level, "info")
+	or(&c.Log.Format, "text")
+	or(&c.Kafka.ClientID, "watershed")
+	if c.Owner == "" && len(c.Regions) > 0 {
+		c.Owner = c.Regions[0].Name
+	}
+	if self, ok := c.Self(); ok {
+		or(&c.Listen.Raft, self.Raft)
+		or(&c.Listen.GRPC, self.GRPC)
+		or(&c.Listen.HTTP, self.HTTP)
+	}
+	return c
+}
+
+func or[T comparable](field *T, fallback T) {
+	var zero T
+	if *field == zero {
+		*field = fallback
+	}
+}
+
+// Self returns the entry of this node.
+func (c Config) Self() (Node, bool) {
+	for _, n := range c.Nodes {
+		if n.ID == c.Node {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
+
+// Member returns a region of the deployment by its name.
+func (c Config) Member(name string) (Region, bool) {
+	for _, r := range c.Regions {
+		if r.Name == name {
+			return r, true
+		}
+	}
+	return Region{}, false
+}
+
+// Others lists the regions but the own one, in the order of the file.
+func (c Config) Others() []Region {
+	var out []Region
+	for _, r := range c.Regions {
+		if r.Name != c.Region {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Owns says whether this region owns the shards.
+func (c Config) Owns() bool { return c.Owner == c.Region }
+
+// Epoch returns the epoch of the owner: counter 1 and its member number (rules A12).
+func (c Config) Epoch() uint64 {
+	r, _ := c.Member(c.Owner)
+	return 1<<16 | uint64(r.Member)
+}
+
+// RegionIDs lists all member regions, sorted.
+func (c Config) RegionIDs() []crdt.RegionID {
+	out := make([]crdt.RegionID, 0, len(c.Regions))
+	for _, r := range c.Regions {
+		out = append(out, crdt.RegionID(r.Name))
+	}
+	sortIDs(out)
+	return out
+}
