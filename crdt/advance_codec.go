@@ -88,7 +88,7 @@ func (r *reader) ranges(group RegionID) []Range {
 		x := Range{Source: Source{Region: group, Input: uint16(r.below(1 << 16))}}
 		if len(r.b) > 0 && r.b[0] == 0 && i > 0 {
 			r.byte()
-		} else if t := r.topic(); t == topic {
+		} else if t := string(r.topic()); t == topic {
 			r.fail("topic written twice")
 		} else {
 			topic = t
@@ -183,7 +183,7 @@ func DecodeAdvance(b []byte) (*Advance, error) {
 	a := new(Advance)
 	r.version(advanceVersion)
 	copy(a.Generation[:], r.take(len(a.Generation)))
-	a.Group = r.region()
+	a.Group = RegionID(r.region())
 	a.Ranges = r.ranges(a.Group)
 	a.Deltas = r.deltas()
 	err := r.done()
@@ -361,7 +361,7 @@ func DecodeInstall(b []byte) (*Install, error) {
 	x := new(Install)
 	r.version(advanceVersion)
 	copy(x.Generation[:], r.take(len(x.Generation)))
-	x.Group = r.region()
+	x.Group = RegionID(r.region())
 	x.Copy = uint32(r.below(1 << 32))
 	x.Horizon = r.varint()
 	x.To = r.frontier()

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"strconv"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -121,6 +123,27 @@ func TestEqualIntegerAndFloat(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The laws hold even for two values of one record, which no data have.
+func TestTwoValuesOfOneRecord(t *testing.T) {
+	s := &Schema{Ops: []Op{OpFirst, OpLast}}
+	at := Order{Source: &testSources[0]}
+	rapid.Check(t, func(t *rapid.T) {
+		v := rapid.SliceOfN(rapid.SampledFrom([]Value{Int(1), Float(1), Text("a"), Bool(true)}), 2, 2).Draw(t, "values")
+		c := []*Cell{NewCell(s), NewCell(s)}
+		for i := range c {
+			for col := range s.Ops {
+				c[i].Add(col, v[i], at)
+			}
+		}
+		d := []*Cell{c[0].Clone(), c[1].Clone()}
+		d[0].Merge(c[1])
+		d[1].Merge(c[0])
+		if x, y := d[0].AppendTo(nil), d[1].AppendTo(nil); !bytes.Equal(x, y) {
+			t.Fatalf("%x one way, %x the other", x, y)
+		}
+	})
 }
 
 // Counts that no data make stop at the greatest, so that what is merged can always be decoded.
@@ -252,5 +275,32 @@ func TestAddAllocates(t *testing.T) {
 	add()
 	if n := testing.AllocsPerRun(100, add); n > 0 {
 		t.Errorf("%v allocations a record", n)
+	}
+}
+
+// Size follows what a cell really holds, for memory is bounded by it.
+func TestCellSize(t *testing.T) {
+	s := &Schema{Ops: []Op{OpDistinct, OpLast, OpStddev}}
+	c := NewCell(s)
+	if n := c.Size(); n < 3*48 || n > 500 {
+		t.Errorf("%d bytes empty", n)
+	}
+	long := strings.Repeat("x", 1000)
+	for i := range 1000 {
+		c.Add(0, Text(long+strconv.Itoa(i)), Order{})
+	}
+	if n := c.Size(); n < 1e6 || n > 3e6 {
+		t.Errorf("%d bytes for a set of 1 MB", n)
+	}
+	n := c.Size()
+	c.Add(1, Text(long), Order{Source: &testSources[0]})
+	c.Add(2, Float(1), Order{})
+	if d := c.Size() - n; d < 1200 || d > 2000 {
+		t.Errorf("%d bytes for a text of 1 kB and two sums", d)
+	}
+	for i, op := range s.Ops {
+		if c.Columns() != len(s.Ops) || c.Op(i) != op {
+			t.Errorf("column %d is %s", i, c.Op(i))
+		}
 	}
 }

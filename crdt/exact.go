@@ -238,7 +238,8 @@ func (x *exact) addInt(i int128) {
 	}
 }
 
-// float returns x rounded to nearest even, infinite beyond the range.
+// float returns x, a sum but not one of squares, rounded to nearest even; infinite beyond the range. Where the result is
+// subnormal nothing is rounded, for no sum has a part below the least float.
 func (x *exact) float() float64 {
 	var buf [exactLimbs]uint64
 	words, base, neg := x.magnitude(&buf)
@@ -260,11 +261,6 @@ func (x *exact) float() float64 {
 		m |= 1
 	}
 	exp := (base+n-1)*64 + exactBias - zeros
-	if exp+63 < -1021 { // a subnormal, which must not be rounded twice
-		i, e := x.big()
-		f, _ := new(big.Float).SetMantExp(new(big.Float).SetPrec(exactBits).SetInt(i), e).Float64()
-		return f
-	}
 	f := math.Ldexp(float64(m), exp)
 	if neg {
 		f = -f

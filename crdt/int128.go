@@ -1,9 +1,9 @@
 package crdt
 
 import (
+	"encoding/binary"
 	"math/big"
 	"math/bits"
-	"strconv"
 )
 
 // int128 is a two's complement integer: the sum of any 2^64 int64 fits. It wraps beyond.
@@ -85,19 +85,13 @@ func (s uint192) isZero() bool { return s[0]|s[1]|s[2] == 0 }
 
 func (s uint192) big(b *big.Int) *big.Int { return setWords(b, s[:]) }
 
-// setWords sets b to a magnitude given least word first.
+// setWords sets b to a magnitude given least word first, at most exactLimbs of them.
 func setWords(b *big.Int, words []uint64) *big.Int {
-	if strconv.IntSize == 64 {
-		w := make([]big.Word, len(words))
-		for i, x := range words {
-			w[i] = big.Word(x)
-		}
-		return b.SetBits(w)
+	var buf [exactLimbs * 8]byte
+	k := len(buf)
+	for _, w := range words {
+		k -= 8
+		binary.BigEndian.PutUint64(buf[k:], w)
 	}
-	b.SetInt64(0)
-	var t big.Int
-	for i := len(words) - 1; i >= 0; i-- {
-		b.Add(b.Lsh(b, 64), t.SetUint64(words[i]))
-	}
-	return b
+	return b.SetBytes(buf[k:])
 }

@@ -109,12 +109,7 @@ func (r *reader) source() (s Source) {
 // sourceParts takes a source; its names are the buffer's.
 func (r *reader) sourceParts() (input uint16, region, topic []byte, partition int32, incarnation uint32) {
 	input = uint16(r.below(1 << 16))
-	if region = r.bytes(); !r.failed() && !isRegion(region) {
-		r.fail("region name")
-	}
-	if topic = r.bytes(); !r.failed() && (len(topic) == 0 || len(topic) > MaxTopic) {
-		r.fail("topic of %d bytes", len(topic))
-	}
+	region, topic = r.region(), r.topic()
 	return input, region, topic, int32(r.below(1 << 31)), uint32(r.below(1 << 32))
 }
 
@@ -140,20 +135,22 @@ func (r *reader) below(limit uint64) uint64 {
 	return u
 }
 
-func (r *reader) region() RegionID {
+// region takes a RegionID; the bytes are the buffer's.
+func (r *reader) region() []byte {
 	b := r.bytes()
 	if !r.failed() && !isRegion(b) {
 		r.fail("region name")
 	}
-	return RegionID(b)
+	return b
 }
 
-func (r *reader) topic() string {
+// topic takes a topic; the bytes are the buffer's.
+func (r *reader) topic() []byte {
 	b := r.bytes()
 	if !r.failed() && (len(b) == 0 || len(b) > MaxTopic) {
 		r.fail("topic of %d bytes", len(b))
 	}
-	return string(b)
+	return b
 }
 
 // pointVersion is the first byte of a point or frontier.

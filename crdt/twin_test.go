@@ -176,3 +176,20 @@ func TestNumberResults(t *testing.T) {
 		})
 	}
 }
+
+// A tie that only what follows far behind it breaks.
+func TestQuotientRounding(t *testing.T) {
+	const tie = 1<<54 + 2 // between floats 1<<54 and 1<<54 + 4
+	for _, x := range []struct {
+		sum, rest float64
+		want      float64
+	}{{1, 0, 1 << 54}, {1, 0x1p-100, 1<<54 + 4}, {1, -0x1p-100, 1 << 54}, {-1, -0x1p-100, -(1<<54 + 4)}} {
+		c := NewCell(&Schema{Ops: []Op{OpAvg}})
+		for _, v := range []Value{Int(int64(x.sum) * (3*tie - 1)), Int(int64(x.sum)), Float(x.rest)} {
+			c.Add(0, v, Order{})
+		}
+		if got := c.Result(0); got != Float(x.want) {
+			t.Errorf("%+v: got %s", x, got.AppendJSON(nil))
+		}
+	}
+}
