@@ -5,9 +5,11 @@ import (
 	"math"
 )
 
-// Cell is what one group has contributed to one slot: a number of records and an accumulator for each column. It is not
-// safe for concurrent use. Its content is a function of the multiset of what was added: no order and no grouping of
-// Touch, Add and Merge can be told from another, and equal contents have equal encodings.
+// Cell is what one group has contributed to one slot: a number of records and an accumulator for each column. What only
+// reads it (Result, AppendTo, Clone, Size, being merged from) may run concurrently, anything else not.
+//
+// Its content is a function of the multiset of what was added: no order and no grouping of Touch, Add and Merge can be
+// told from another, and equal contents have equal encodings.
 type Cell struct {
 	// Records is the number of records: the cell's part of a row's revision.
 	Records uint64
