@@ -51,12 +51,12 @@ func Decode(b []byte) (Command, error) {
 func (c *AddGeneration) appendBody(b []byte) []byte {
 	b = appendString(append(b, c.ID[:]...), c.Name)
 	b = append(appendBytes(b, c.File), c.Meaning[:]...)
-	return appendString(b, c.Pinned)
+	return appendPins(b, c.Pinned)
 }
 
 func (c *AddGeneration) readBody(r *reader) {
 	c.ID, c.Name, c.File = r.hash16(), r.string(MaxName), r.bytes(MaxFile)
-	c.Meaning, c.Pinned = r.hash32(), r.string(MaxReason)
+	c.Meaning, c.Pinned = r.hash32(), r.pins()
 }
 
 func (c *UpdateGeneration) appendBody(b []byte) []byte {
@@ -194,12 +194,12 @@ func (c *Done) readBody(r *reader) {
 func (c *JobApply) appendBody(b []byte) []byte {
 	b = appendString(appendUvarint(b, c.Epoch), c.Name)
 	b = append(appendBytes(b, c.File), c.Meaning[:]...)
-	return appendString(b, c.Pinned)
+	return appendPins(b, c.Pinned)
 }
 
 func (c *JobApply) readBody(r *reader) {
 	c.Epoch, c.Name, c.File = r.uint64(), r.string(MaxName), r.bytes(MaxFile)
-	c.Meaning, c.Pinned = r.hash32(), r.string(MaxReason)
+	c.Meaning, c.Pinned = r.hash32(), r.pins()
 }
 
 func (c *JobDelete) appendBody(b []byte) []byte {

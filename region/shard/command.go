@@ -1,12 +1,16 @@
 package shard
 
-import "github.com/watershed-db/watershed/crdt"
+import (
+	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/processor/job"
+)
 
 // Bounds of what commands may hold. Decoding refuses more with ErrCommand.
 const (
 	MaxFile     = 1 << 20 // bytes of a job file
 	MaxName     = 255     // bytes of a job's name or a region
-	MaxReason   = 1 << 10 // bytes of a reason or of the pinned versions
+	MaxReason   = 1 << 10 // bytes of a reason
+	MaxPins     = 1 << 12 // pinned versions of a generation
 	MaxSources  = 1 << 16 // sources, regions, generations or registry entries in one command
 	maxPoint    = 1 << 8  // bytes of an encoded point
 	commandHead = 2       // kind and version stand before every command's body
@@ -64,8 +68,8 @@ type AddGeneration struct {
 	ID      crdt.GenerationID
 	Name    string // the job's
 	File    []byte
-	Meaning [32]byte // hash of all that can change a result
-	Pinned  string   // versions of built-ins, see rules A11
+	Meaning [32]byte     // hash of all that can change a result
+	Pinned  []job.Pinned // versions of built-ins, see rules A11
 }
 
 // UpdateGeneration replaces a generation's file by one of the same meaning.
@@ -176,7 +180,7 @@ type JobApply struct {
 	Name    string
 	File    []byte
 	Meaning [32]byte
-	Pinned  string
+	Pinned  []job.Pinned
 }
 
 // JobDelete takes a job out of the registry.

@@ -128,7 +128,7 @@ func (c *Config) identity() []byte {
 
 func (g *Generation) appendHead(b []byte) []byte {
 	b = append(appendString(append(b, metaVersion), g.Name), g.Meaning[:]...)
-	b = appendVarint(appendString(b, g.Pinned), g.Horizon)
+	b = appendVarint(appendPins(b, g.Pinned), g.Horizon)
 	b = appendVarint(appendVarint(b, g.Watermark), g.Partial)
 	b = appendUvarint(appendRegions(b, g.Excluded), g.Expired)
 	o := g.Outbox
@@ -142,7 +142,7 @@ func (g *Generation) appendHead(b []byte) []byte {
 
 func (g *Generation) readHead(r *reader) {
 	r.version()
-	g.Name, g.Meaning, g.Pinned = r.string(MaxName), r.hash32(), r.string(MaxReason)
+	g.Name, g.Meaning, g.Pinned = r.string(MaxName), r.hash32(), r.pins()
 	g.Horizon, g.Watermark, g.Partial = r.varint(), r.varint(), r.varint()
 	g.Excluded, g.Expired = r.regions(), r.uint64()
 	o := &g.Outbox

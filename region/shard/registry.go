@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/processor/job"
 )
 
 // EntryOp says what a registry entry did.
@@ -27,7 +28,7 @@ type Entry struct {
 	Name            string
 	File            []byte
 	Meaning         [32]byte
-	Pinned          string
+	Pinned          []job.Pinned
 }
 
 // GenerationOf returns the id of the generation that the entry at (epoch, position) began (rules A10).
@@ -42,7 +43,7 @@ func (e Entry) AppendTo(b []byte) []byte {
 	b = append(appendUvarint(appendUvarint(b, e.Epoch), e.Position), byte(e.Op))
 	b = appendString(append(b, e.Generation[:]...), e.Name)
 	b = append(appendBytes(b, e.File), e.Meaning[:]...)
-	return appendString(b, e.Pinned)
+	return appendPins(b, e.Pinned)
 }
 
 // DecodeEntry takes one whole encoded entry. It shares no bytes with b. It fails with ErrCommand.
@@ -58,7 +59,7 @@ func (r *reader) entry() (e Entry) {
 		r.fail("registry entry of kind %d", e.Op)
 	}
 	e.Generation, e.Name, e.File = r.hash16(), r.string(MaxName), r.bytes(MaxFile)
-	e.Meaning, e.Pinned = r.hash32(), r.string(MaxReason)
+	e.Meaning, e.Pinned = r.hash32(), r.pins()
 	return e
 }
 

@@ -25,7 +25,7 @@ type Generation struct {
 	ID      crdt.GenerationID
 	Name    string
 	Meaning [32]byte
-	Pinned  string
+	Pinned  []job.Pinned
 	Job     *job.Job
 
 	// Horizon is the window end at and below which the shard holds nothing; crdt.MinTime at first.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/processor/job"
 )
 
 func appendUvarint(b []byte, u uint64) []byte { return binary.AppendUvarint(b, u) }
@@ -49,6 +50,14 @@ func appendRegions(b []byte, list []crdt.RegionID) []byte {
 	b = appendUvarint(b, uint64(len(list)))
 	for _, x := range list {
 		b = appendString(b, string(x))
+	}
+	return b
+}
+
+func appendPins(b []byte, list []job.Pinned) []byte {
+	b = appendUvarint(b, uint64(len(list)))
+	for _, p := range list {
+		b = appendUvarint(appendString(b, p.Name), uint64(p.Version))
 	}
 	return b
 }
@@ -223,6 +232,18 @@ func (r *reader) sourceMarks() []SourceMark {
 		sm.Mark = r.mark()
 		r.ordered(i, &prev, sm.Source)
 		list = append(list, sm)
+	}
+	return list
+}
+
+func (r *reader) pins() []job.Pinned {
+	var list []job.Pinned
+	for i, n := 0, r.count(MaxPins); i < n && r.err == nil; i++ {
+		p := job.Pinned{Name: r.string(MaxName), Version: uint16(r.uvarint(1<<16 - 1))}
+		if i > 0 && list[i-1].Name >= p.Name {
+			r.fail("pinned versions out of order")
+		}
+		list = append(list, p)
 	}
 	return list
 }
