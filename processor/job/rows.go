@@ -70,7 +70,10 @@ func (j *Job) SlotTimes(s Span) (from, to int64) {
 		if s.To < crdt.MaxTime-2*w.Size {
 			to = max(to, to+w.Size)
 		}
-		return crdt.MinTime, to
+		if s.Horizon == crdt.MaxTime {
+			return crdt.MaxTime, crdt.MinTime
+		}
+		return s.Horizon + 1, to
 	default:
 		if low == crdt.MaxTime {
 			return crdt.MaxTime, crdt.MinTime

@@ -87,7 +87,7 @@ type sessions struct {
 	time   int64           // of the present cell's slot
 	key    []byte          // of the present cell
 	cell   *crdt.Cell      // merged over groups; nil before the first
-	older  map[string]*run // runs whose last cell is the one before the present
+	older  map[string]*run // runs whose last cell is of the time before; too far for a gap if cells lie between
 	newer  map[string]*run // runs whose last cell is the present one
 	closed []*run          // not made into rows yet
 }
@@ -142,11 +142,7 @@ func (b *sessions) step(time int64) error {
 		return nil
 	}
 	b.retire(b.older)
-	if time-b.time == b.job.Window.Size {
-		b.older, b.newer = b.newer, b.older
-	} else {
-		b.retire(b.newer)
-	}
+	b.older, b.newer = b.newer, b.older
 	b.time = time
 	return b.flush(b.job.Window.SlotStart(time))
 }
