@@ -49,7 +49,8 @@ type Program struct {
 	bare   int      // the slot where the expression is one field alone, else -1
 }
 
-// Eval computes the expression over a record's values (Input.Fields) or a row's (Builder). The result may share texts
+// Eval computes the expression over a record's values (Input.Fields) or a row's (key members, aggregates,
+// derived values). The result may share texts
 // with rec. It may be KindRaw where a field of that kind is passed through, and KindBig where a row's sum is. Errors wrap
 // ErrEval.
 func (p *Program) Eval(rec []crdt.Value) (crdt.Value, error) { return p.eval(rec) }

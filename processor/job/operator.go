@@ -23,7 +23,6 @@ import (
 const maxText = 1 << 20
 
 func (c *compiler) unary(n *ast.UnaryNode) node {
-	// A negative literal is one number: the parser reads the sign apart from it.
 	x := c.node(n.Node)
 	canon := "(" + n.Operator + " " + x.canon + ")"
 	switch n.Operator {
@@ -45,7 +44,7 @@ func (c *compiler) unary(n *ast.UnaryNode) node {
 		c.want(n.Node, x, numberType, "what "+n.Operator+" is put before")
 		f, over := c.fault(n, "%s before what is no number", n.Operator), c.fault(n, "integer overflow in -")
 		minus := n.Operator == "-"
-		return node{typ: numberType | x.typ&nullType, canon: canon, konst: false,
+		return node{typ: numberType | x.typ&nullType, canon: canon,
 			eval: func(rec []crdt.Value) (crdt.Value, error) {
 				v, err := x.eval(rec)
 				if err != nil || v.IsNull() {

@@ -231,17 +231,13 @@ func TestDurations(t *testing.T) {
 }
 
 func TestKeyOfOtherSourcesIsPutInOrder(t *testing.T) {
-	j := mustParse(t, strings.Replace(minimal, "window:", `  - topic: more
+	const more = `  - topic: more
     format: json
     time: ts
     key: {b: y, who: x}
     aggregates: {m: max(v)}
-window:`, 1)[:0]+strings.Replace(strings.Replace(minimal, "[who]", "[who, b]", 1), "window:", `  - topic: more
-    format: json
-    time: ts
-    key: {b: y, who: x}
-    aggregates: {m: max(v)}
-window:`, 1))
+window:`
+	j := mustParse(t, strings.Replace(strings.Replace(minimal, "[who]", "[who, b]", 1), "window:", more, 1))
 	in := j.Inputs[1]
 	if in.Key[0].String() != "x" || in.Key[1].String() != "y" || fmt.Sprint(j.KeyNames) != "[who b]" {
 		t.Errorf("%v %v", in.Key, j.KeyNames)

@@ -179,6 +179,9 @@ func (p *parser) agreeOnKey(n *yaml.Node, what string, names []string, nodes []*
 		return
 	}
 	want := p.job.KeyNames
+	if len(want) == 0 {
+		return // what is wrong with the first source's key is told already
+	}
 	ordered := make([]*Program, len(want))
 	found := 0
 	for i, w := range want {

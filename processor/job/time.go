@@ -16,7 +16,8 @@ type Time struct {
 	Layout string // of Go's package time, read in UTC unless the text names its own offset
 }
 
-const timeExpected = `the name of a field (RFC 3339), {field: ts, unit: ms} or {field: ts, layout: "2006-01-02 15:04:05", zone: UTC}`
+const timeExpected = "the name of a field (RFC 3339), {field: ts, unit: ms} or " +
+	`{field: ts, layout: "2006-01-02 15:04:05", zone: UTC}`
 
 func (p *parser) time(n *yaml.Node, what string, s *scope) Time {
 	t := Time{Field: -1}
