@@ -204,6 +204,7 @@ func (g *Group) run(stable *shardStable) error {
 	})
 	g.running.Go(g.tellLeader)
 	g.running.Go(g.takeSnapshots)
+	g.running.Go(g.watchPeers)
 	return nil
 }
 

@@ -40,6 +40,49 @@ func TestLeaderKilled(t *testing.T) {
 	}
 }
 
+// TestFailoverBeforeHeartbeatTimeout kills the leader's process, so to say, where the timeout alone would take much longer.
+func TestFailoverBeforeHeartbeatTimeout(t *testing.T) {
+	const timeout = patience / 2
+	c := newCluster(t, 3, func(cfg *Config) { cfg.HeartbeatTimeout = timeout })
+	c.nodes[0].group.campaign()
+	index := c.propose("before")
+	killed := c.leader()
+	c.await("all to follow", func() bool {
+		for i, n := range c.nodes {
+			if n.group.Leader().ID != c.configs[killed].NodeID || c.nodes[i].group.position.get() < index {
+				return false
+			}
+		}
+		return true
+	})
+	start := time.Now()
+	c.kill(killed)
+	c.propose("after")
+	if took := time.Since(start); took >= timeout {
+		t.Fatalf("failover took %v", took)
+	}
+}
+
+func TestSurvivorsCampaignInTurn(t *testing.T) {
+	members := []Member{{"a", ""}, {"b", ""}, {"c", ""}, {"d", ""}, {"e", ""}}
+	for shard := range uint32(8) {
+		for _, peer := range members {
+			taken := make(map[int]string)
+			for _, m := range members {
+				if m == peer {
+					continue
+				}
+				g := &Group{shard: shard, host: &Host{cfg: Config{NodeID: m.ID, Members: members}}}
+				rank := g.rank(peer.ID)
+				if rank < 0 || rank >= len(members)-1 || taken[rank] != "" {
+					t.Fatalf("shard %d without %s: %s has rank %d, as %q", shard, peer.ID, m.ID, rank, taken[rank])
+				}
+				taken[rank] = m.ID
+			}
+		}
+	}
+}
+
 func TestFollowerNamesTheLeader(t *testing.T) {
 	c := newCluster(t, 3, nil)
 	c.await("a follower's word", func() bool {

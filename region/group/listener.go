@@ -123,7 +123,7 @@ func (m *listener) greet(conn net.Conn) {
 		return
 	}
 	conn.SetDeadline(time.Time{})
-	s.deliver(conn)
+	s.deliver(conn, p.Node)
 }
 
 func (m *listener) judge(p preface, err error) (verdict, *stream) {

@@ -22,6 +22,11 @@ type dialError struct {
 func (e *dialError) Error() string { return fmt.Sprintf("dial %s: %v", e.address, e.err) }
 func (e *dialError) Unwrap() error { return e.err }
 
+// refusal is a listener's verdict other than accepted.
+type refusal verdict
+
+func (r refusal) Error() string { return "refused: " + verdict(r).String() }
+
 // advertised is an address as the members know it.
 type advertised string
 
@@ -35,6 +40,7 @@ type stream struct {
 	shard    uint32
 	address  advertised
 	incoming chan net.Conn
+	lost     chan string // nodes whose connections to here have ended; some may be left out while it is full
 	closed   chan struct{}
 
 	mu struct {
@@ -49,7 +55,7 @@ var _ raft.StreamLayer = (*stream)(nil)
 func newStream(l *listener, shard uint32, address string) (*stream, error) {
 	s := &stream{
 		listener: l, shard: shard, address: advertised(address),
-		incoming: make(chan net.Conn, backlog), closed: make(chan struct{}),
+		incoming: make(chan net.Conn, backlog), lost: make(chan string, backlog), closed: make(chan struct{}),
 	}
 	s.mu.conns = make(map[*streamConn]struct{})
 	if err := l.register(s); err != nil {
@@ -62,18 +68,25 @@ func newStream(l *listener, shard uint32, address string) (*stream, error) {
 type streamConn struct {
 	net.Conn
 	stream *stream
+	from   string // the node that dialled, empty for this one
 }
 
 func (c *streamConn) Close() error {
 	c.stream.mu.Lock()
 	delete(c.stream.mu.conns, c)
 	c.stream.mu.Unlock()
+	if c.from != "" {
+		select {
+		case c.stream.lost <- c.from:
+		default:
+		}
+	}
 	return c.Conn.Close()
 }
 
 // track takes conn among those that end with the stream, or closes it when that has been.
-func (s *stream) track(conn net.Conn) (net.Conn, error) {
-	c := &streamConn{Conn: conn, stream: s}
+func (s *stream) track(conn net.Conn, from string) (net.Conn, error) {
+	c := &streamConn{Conn: conn, stream: s, from: from}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.closed {
@@ -84,9 +97,9 @@ func (s *stream) track(conn net.Conn) (net.Conn, error) {
 	return c, nil
 }
 
-// deliver hands an incoming connection to Accept. It doesn't wait: a group with a full backlog loses it.
-func (s *stream) deliver(conn net.Conn) {
-	tracked, err := s.track(conn)
+// deliver hands a connection that a node has dialled to Accept. It doesn't wait: a group with a full backlog loses it.
+func (s *stream) deliver(conn net.Conn, from string) {
+	tracked, err := s.track(conn, from)
 	if err != nil {
 		return
 	}
@@ -141,7 +154,7 @@ func (s *stream) dial(address string, timeout time.Duration) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := s.track(raw)
+	conn, err := s.track(raw, "")
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +177,7 @@ func (s *stream) introduce(conn net.Conn, timeout time.Duration) error {
 		return fmt.Errorf("await answer to the first frame: %w", err)
 	}
 	if v := verdict(answer[0]); v != accepted {
-		return fmt.Errorf("refused: %v", v)
+		return refusal(v)
 	}
 	conn.SetDeadline(time.Time{})
 	return nil
