@@ -1,0 +1,82 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+)
+
+// MaxMessage bounds one gRPC message between nodes in bytes: a command of group.Config.MaxCommand and what goes round it.
+const MaxMessage = 17 << 20
+
+// DialOptions are those of every connection between nodes of a deployment: bounded messages, a short back-off, and
+// probes that find a node that is gone without a word.
+func DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: time.Second,
+		}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
+	}
+}
+
+// Conns keeps one connection to each address, made at first use. It is safe for any goroutine.
+type Conns struct {
+	options []grpc.DialOption
+
+	mu struct {
+		sync.Mutex
+		open   map[string]*grpc.ClientConn
+		closed bool
+	}
+}
+
+// NewConns returns an empty set whose connections are made with options, by default DialOptions.
+func NewConns(options ...grpc.DialOption) *Conns {
+	if len(options) == 0 {
+		options = DialOptions()
+	}
+	c := &Conns{options: options}
+	c.mu.open = make(map[string]*grpc.ClientConn)
+	return c
+}
+
+// To returns the connection to an address. It does not wait for it to stand.
+func (c *Conns) To(address string) (*grpc.ClientConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if conn := c.mu.open[address]; conn != nil {
+		return conn, nil
+	}
+	if c.mu.closed {
+		return nil, errors.New("connections are closed")
+	}
+	conn, err := grpc.NewClient("passthrough:///"+address, c.options...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", address, err)
+	}
+	c.mu.open[address] = conn
+	return conn, nil
+}
+
+// Close closes all connections. Calls under way fail.
+func (c *Conns) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.closed = true
+	var errs []error
+	for address, conn := range c.mu.open {
+		errs = append(errs, conn.Close())
+		delete(c.mu.open, address)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,202 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/keyspace"
+	regionv1 "github.com/watershed-db/watershed/proto/watershed/region/v1"
+	"github.com/watershed-db/watershed/region/group"
+	"github.com/watershed-db/watershed/region/replica"
+	"github.com/watershed-db/watershed/region/shard"
+)
+
+const (
+	// bound is how long a call waits for a leader where its context does not say.
+	bound = 10 * time.Second
+	// firstPause and lastPause are between the tries of a call.
+	firstPause = 10 * time.Millisecond
+	lastPause  = 160 * time.Millisecond
+	// attempt bounds one try at a node that may be gone without a word.
+	attempt = 3 * time.Second
+)
+
+// Node is a node of this region: its Raft name and where it serves gRPC.
+type Node struct{ ID, GRPC string }
+
+// Options says what a Router reaches.
+type Options struct {
+	Deployment string
+	Nodes      []Node             // of the region, this one among them
+	Replicas   []*replica.Replica // by shard number; this node's
+	Conns      *Conns             // shared, not closed by the Router
+}
+
+// Router reaches the leaders of this region's shards. It is safe for any goroutine.
+type Router struct{ o Options }
+
+// New returns a Router.
+func New(o Options) *Router { return &Router{o} }
+
+// Shards returns how many shards there are.
+func (r *Router) Shards() int { return len(r.o.Replicas) }
+
+// Replica returns this node's replica of a shard, nil where there is no such shard.
+func (r *Router) Replica(id keyspace.ShardID) *replica.Replica {
+	if int(id) >= len(r.o.Replicas) {
+		return nil
+	}
+	return r.o.Replicas[id]
+}
+
+// Address returns where a node of the region serves gRPC, "" for an unknown one.
+func (r *Router) Address(node string) string {
+	for _, n := range r.o.Nodes {
+		if n.ID == node {
+			return n.GRPC
+		}
+	}
+	return ""
+}
+
+func (r *Router) member(address string) group.Member {
+	for _, n := range r.o.Nodes {
+		if n.GRPC == address {
+			return group.Member{ID: n.ID}
+		}
+	}
+	return group.Member{}
+}
+
+// Leader returns the node that leads a shard as far as this one knows; not ok while none is known.
+func (r *Router) Leader(id keyspace.ShardID) (Node, bool) {
+	m := r.o.Replicas[id].Leader()
+	return Node{m.ID, r.Address(m.ID)}, m.ID != ""
+}
+
+// Status returns err as a gRPC status that names leaders by their address.
+func (r *Router) Status(err error) error { return Status(err, r.Address) }
+
+// Propose has a command applied by a shard, wherever that is led, and returns what it came to. It tries again while there
+// is no leader, until ctx ends, or for 10 s. Where it fails with group.ErrIndefinite the command may yet apply; that it is
+// proposed again after an unknown outcome is why commands must bear it.
+func (r *Router) Propose(ctx context.Context, id keyspace.ShardID, c shard.Command) (shard.Result, error) {
+	return r.ProposeEncoded(ctx, id, shard.Encode(c))
+}
+
+// ProposeEncoded is Propose for a command as shard.Encode made it, which must not be changed any more.
+func (r *Router) ProposeEncoded(ctx context.Context, id keyspace.ShardID, raw []byte) (res shard.Result, err error) {
+	err = r.AtLeader(ctx, id, func(ctx context.Context, here *replica.Replica, there *grpc.ClientConn) error {
+		if here != nil {
+			res, err = here.ProposeEncoded(ctx, raw)
+			return err
+		}
+		answer, err := regionv1.NewShardServiceClient(there).Propose(ctx, &regionv1.ProposeRequest{
+			Deployment: r.o.Deployment, Shard: uint32(id), Command: raw,
+		})
+		if err != nil {
+			return err
+		}
+		res, err = DecodeResult(answer.GetResult())
+		return err
+	})
+	return res, err
+}
+
+// Points returns where a shard stands in a generation, according to its leader; not ok where it does not know the
+// generation. It reflects every command acknowledged before the call.
+func (r *Router) Points(ctx context.Context, id keyspace.ShardID, generation crdt.GenerationID) (
+	points crdt.Frontier, index uint64, ok bool, err error,
+) {
+	err = r.AtLeader(ctx, id, func(ctx context.Context, here *replica.Replica, there *grpc.ClientConn) error {
+		if here != nil {
+			if err := here.Linearizable(ctx); err != nil {
+				return err
+			}
+			points, index, ok = here.Points(generation)
+			return nil
+		}
+		answer, err := regionv1.NewShardServiceClient(there).Points(ctx, &regionv1.PointsRequest{
+			Deployment: r.o.Deployment, Shard: uint32(id), Generation: generation[:],
+		})
+		if err != nil {
+			return err
+		}
+		if points, err = crdt.DecodeFrontier(answer.GetFrontier()); err != nil {
+			return fmt.Errorf("points of shard %d: %w", id, err)
+		}
+		index, ok = answer.GetAppliedIndex(), answer.GetKnown()
+		return nil
+	})
+	return points, index, ok, err
+}
+
+// AtLeader calls call with this node's replica where it leads the shard, else with a connection to the node that does,
+// and calls it again, elsewhere if need be, when it fails for want of a leader: until ctx ends, or for 10 s. A status that
+// call returns is turned into the error that stands behind it. The last error is returned; without any it is
+// group.ErrUnavailable.
+func (r *Router) AtLeader(ctx context.Context, id keyspace.ShardID,
+	call func(ctx context.Context, here *replica.Replica, there *grpc.ClientConn) error,
+) error {
+	local := r.Replica(id)
+	if local == nil {
+		return fmt.Errorf("%w: there is no shard %d of %d", shard.ErrInvalid, id, len(r.o.Replicas))
+	}
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	var hint group.Member
+	pause := firstPause
+	for {
+		leader := local.Leader()
+		if hint.ID != "" {
+			leader, hint = hint, group.Member{}
+		}
+		err := r.try(ctx, local, leader, call)
+		if err == nil || !retriable(err) {
+			return err
+		}
+		var elsewhere *group.NotLeaderError
+		if errors.As(err, &elsewhere) && elsewhere.Leader.ID != leader.ID {
+			hint = elsewhere.Leader
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(err, group.ErrUnavailable) || errors.Is(err, group.ErrIndefinite) {
+				return fmt.Errorf("shard %d: %w", id, err)
+			}
+			return fmt.Errorf("shard %d: %w: %w", id, group.ErrUnavailable, err)
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+func (r *Router) try(ctx context.Context, local *replica.Replica, leader group.Member,
+	call func(ctx context.Context, here *replica.Replica, there *grpc.ClientConn) error,
+) error {
+	if local.IsLeader() {
+		return call(ctx, local, nil)
+	}
+	address := r.Address(leader.ID)
+	if address == "" {
+		return fmt.Errorf("%w: no leader is known", group.ErrUnavailable)
+	}
+	conn, err := r.o.Conns.To(address)
+	if err != nil {
+		return fmt.Errorf("%w: %w", group.ErrUnavailable, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	return fromStatus(call(ctx, nil, conn), r.member)
+}
+
+// retriable says whether another try, here or elsewhere, can help.
+func retriable(err error) bool {
+	return errors.Is(err, group.ErrNotLeader) || errors.Is(err, group.ErrUnavailable) ||
+		errors.Is(err, group.ErrIndefinite) || errors.Is(err, group.ErrStopped)
+}
