@@ -1,0 +1,100 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/watershed-db/watershed/crdt"
+	regionv1 "github.com/watershed-db/watershed/proto/watershed/region/v1"
+	"github.com/watershed-db/watershed/region/group"
+	"github.com/watershed-db/watershed/region/shard"
+)
+
+func address(node string) string { return node + ":1" }
+
+func member(address string) group.Member {
+	if address == "" {
+		return group.Member{}
+	}
+	return group.Member{ID: address[:len(address)-2]}
+}
+
+// Every error of a leader says the same after it has crossed a connection.
+func TestStatusCrossesAConnection(t *testing.T) {
+	for name, x := range map[string]struct {
+		err  error
+		code codes.Code
+		is   []error
+	}{
+		"not leader": {&group.NotLeaderError{Leader: group.Member{ID: "n2"}}, codes.Unavailable, []error{group.ErrNotLeader}},
+		"no leader":  {&group.NotLeaderError{}, codes.Unavailable, []error{group.ErrNotLeader}},
+		"indefinite": {fmt.Errorf("%w: lost", group.ErrIndefinite), codes.Unavailable, []error{group.ErrIndefinite}},
+		"stopped":    {group.ErrStopped, codes.Unavailable, []error{group.ErrUnavailable}},
+		"no majority": {fmt.Errorf("%w: x", group.ErrUnavailable), codes.Unavailable,
+			[]error{group.ErrUnavailable}},
+		"too large": {group.ErrTooLarge, codes.ResourceExhausted, []error{group.ErrTooLarge}},
+		"invalid":   {shard.ErrInvalid, codes.InvalidArgument, []error{shard.ErrInvalid}},
+		"malformed": {shard.ErrCommand, codes.InvalidArgument, []error{shard.ErrInvalid}},
+		"deadline":  {context.DeadlineExceeded, codes.DeadlineExceeded, []error{group.ErrIndefinite, group.ErrUnavailable}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := Status(fmt.Errorf("shard 3: %w", x.err), address)
+			if status.Code(s) != x.code {
+				t.Fatalf("%v is %v", x.err, status.Code(s))
+			}
+			if Status(s, address) != s {
+				t.Fatal("a status changed")
+			}
+			back := fromStatus(s, member)
+			for _, want := range x.is {
+				if !errors.Is(back, want) {
+					t.Fatalf("%v came back as %v", x.err, back)
+				}
+			}
+			var was, is *group.NotLeaderError
+			if errors.As(x.err, &was) && (!errors.As(back, &is) || is.Leader != was.Leader) {
+				t.Fatalf("the leader %v came back as %v", was.Leader, back)
+			}
+		})
+	}
+	if Status(nil, address) != nil || fromStatus(nil, member) != nil {
+		t.Fatal("nothing became an error")
+	}
+	if s := Status(errors.New("x"), address); status.Code(s) != codes.Internal {
+		t.Fatal(s)
+	}
+}
+
+func TestResultCrossesAConnection(t *testing.T) {
+	s := crdt.Source{Region: "a", Topic: "t", Partition: 3}
+	want := shard.Result{
+		Index: 9, Outcome: shard.Refused, Reason: "because", Copy: 4, Generation: crdt.GenerationID{15: 2},
+		Points:  []shard.SourcePoint{{Source: s, Point: crdt.FirstPoint(s, 7)}},
+		Sources: []crdt.Source{s},
+	}
+	got, err := DecodeResult(EncodeResult(want))
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("%+v became %+v: %v", want, got, err)
+	}
+}
+
+func TestDecodeResultRefuses(t *testing.T) {
+	g := make([]byte, 16)
+	for name, m := range map[string]*regionv1.Result{
+		"nothing":    nil,
+		"outcome":    {Outcome: 0, Generation: g},
+		"generation": {Outcome: 1, Generation: g[:3]},
+		"point":      {Outcome: 1, Generation: g, Points: [][]byte{{1}}},
+		"source":     {Outcome: 1, Generation: g, Sources: [][]byte{append(crdt.AppendSource(nil, crdt.Source{Region: "a", Topic: "t"}), 1)}},
+	} {
+		if r, err := DecodeResult(m); err == nil {
+			t.Errorf("%s: taken as %+v", name, r)
+		}
+	}
+}
