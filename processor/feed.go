@@ -31,6 +31,7 @@ type Feed struct {
 	generation crdt.GenerationID
 	group      crdt.RegionID
 	batches    []*Batch // by shard
+	parked     []bool   // by shard: left behind, nothing is folded for it
 	sources    []*fed   // in CompareSources order
 	bytes      int      // of all batches, as of the last record
 }
@@ -64,6 +65,7 @@ func NewFeed(j *job.Job, generation crdt.GenerationID, group crdt.RegionID, shar
 	for range shards {
 		f.batches = append(f.batches, NewBatch(f.schema))
 	}
+	f.parked = make([]bool, shards)
 	return f
 }
 
@@ -81,26 +83,63 @@ func (f *Feed) Add(source crdt.Source, columns []decode.Column, points []crdt.Po
 		return crdt.Point{}, fmt.Errorf("source %s is fed already", source)
 	}
 	s := &fed{source: source}
-	least := points[0]
 	for _, p := range points {
 		s.lanes = append(s.lanes, lane{p, p})
-		s.high = max(s.high, p.Offset)
-		if p.Offset < least.Offset {
-			least = p
-		}
 	}
-	for _, p := range points {
-		if p.Offset == least.Offset && p != least {
-			return crdt.Point{}, fmt.Errorf("%w: %s at offset %d: two shards differ", ErrMismatch, source, p.Offset)
-		}
+	least, err := f.least(source, points)
+	if err != nil {
+		return crdt.Point{}, err
 	}
-	var err error
+	s.lookUpTo(f.parked)
 	if s.op, err = NewOperator(f.job, source, columns, least); err != nil {
 		return crdt.Point{}, err
 	}
 	f.sources = slices.Insert(f.sources, i, s)
 	return least, nil
 }
+
+// least returns the lowest of the points of the shards that are not parked.
+func (f *Feed) least(source crdt.Source, points []crdt.Point) (crdt.Point, error) {
+	least := crdt.Point{Offset: -1}
+	for i, p := range points {
+		if !f.parked[i] && (least.Offset < 0 || p.Offset < least.Offset) {
+			least = p
+		}
+	}
+	if least.Offset < 0 {
+		return least, fmt.Errorf("source %s: every shard is parked", source)
+	}
+	for i, p := range points {
+		if !f.parked[i] && p.Offset == least.Offset && p != least {
+			return least, fmt.Errorf("%w: %s at offset %d: two shards differ", ErrMismatch, source, p.Offset)
+		}
+	}
+	return least, nil
+}
+
+// lookUpTo sets s.high.
+func (s *fed) lookUpTo(parked []bool) {
+	s.high = 0
+	for i := range s.lanes {
+		if !parked[i] {
+			s.high = max(s.high, s.lanes[i].taken.Offset)
+		}
+	}
+}
+
+// Park leaves a shard behind, so that it holds up no source: its batch is dropped, nothing is folded or flushed for it,
+// and Add does not look at its point. Reset takes it up again.
+func (f *Feed) Park(shard int) {
+	f.bytes -= f.batches[shard].bytes
+	f.batches[shard].Reset()
+	f.parked[shard] = true
+	for _, s := range f.sources {
+		s.lookUpTo(f.parked)
+	}
+}
+
+// Parked reports whether a shard is left behind.
+func (f *Feed) Parked(shard int) bool { return f.parked[shard] }
 
 func (f *Feed) find(source crdt.Source) (int, bool) {
 	return slices.BinarySearchFunc(f.sources, source, func(s *fed, t crdt.Source) int {
@@ -145,7 +184,7 @@ func (r Reader) Read(rec *log.Record) (Verdict, error) {
 		return v, err
 	}
 	if before.Offset < s.high {
-		if err := s.check(before, s.op.point); err != nil {
+		if err := s.check(before, s.op.point, f.parked); err != nil {
 			s.op.point = before
 			return v, err
 		}
@@ -157,7 +196,7 @@ func (r Reader) Read(rec *log.Record) (Verdict, error) {
 	if len(f.batches) > 1 {
 		shard = int(keyspace.ShardOf(s.op.slot.Key, len(f.batches)))
 	}
-	if rec.Offset < s.lanes[shard].taken.Offset {
+	if rec.Offset < s.lanes[shard].taken.Offset || f.parked[shard] {
 		return v, nil
 	}
 	b := f.batches[shard]
@@ -168,9 +207,9 @@ func (r Reader) Read(rec *log.Record) (Verdict, error) {
 }
 
 // check compares the points that a step passes over or reaches with the one that it reaches.
-func (s *fed) check(before, after crdt.Point) error {
+func (s *fed) check(before, after crdt.Point, parked []bool) error {
 	for i := range s.lanes {
-		if p := s.lanes[i].taken; p.Offset > before.Offset && p.Offset <= after.Offset && p != after {
+		if p := s.lanes[i].taken; !parked[i] && p.Offset > before.Offset && p.Offset <= after.Offset && p != after {
 			return fmt.Errorf("%w: %s: shard %d stands at offset %d, the log gives another point at %d", ErrMismatch,
 				s.source, i, p.Offset, after.Offset)
 		}
@@ -186,6 +225,9 @@ func (f *Feed) BatchSize(shard int) int { return f.batches[shard].Size() }
 
 // Moved reports whether a shard's next Advance would move any source.
 func (f *Feed) Moved(shard int) bool {
+	if f.parked[shard] {
+		return false
+	}
 	for _, s := range f.sources {
 		if s.lanes[shard].to(s.op.point).Offset > s.lanes[shard].from.Offset {
 			return true
@@ -198,6 +240,9 @@ func (f *Feed) Moved(shard int) bool {
 // the batch, which is empty afterwards. It returns nil where no source moved. The next Flush goes on from where this
 // one ends, whatever comes of it: when the shard refuses, Reset.
 func (f *Feed) Flush(shard int) *crdt.Advance {
+	if f.parked[shard] {
+		return nil
+	}
 	a := &crdt.Advance{Generation: f.generation, Group: f.group}
 	for _, s := range f.sources {
 		l := &s.lanes[shard]
@@ -217,13 +262,14 @@ func (f *Feed) Flush(shard int) *crdt.Advance {
 }
 
 // Reset puts a shard to the points where it stands, which it told when it refused an Advance or when it comes back:
-// its batch is dropped, and so must be the Advances that are under way to it. The sources that Reset returns, in order,
-// are to be read again from a lower point; the other shards' batches stay whole. Sources that points lacks go back to
+// its batch is dropped, and so must be the Advances that are under way to it; it is no longer parked. The sources that
+// Reset returns, in order, are to be read again from a lower point; the other shards' batches stay whole. Sources that points lacks go back to
 // where their last sent Advance ended. A misfit is a source of which the shard holds another history (ErrMismatch): it
 // must be removed.
 func (f *Feed) Reset(shard int, points crdt.Frontier) (back []Rewind, misfits []crdt.Source) {
 	f.bytes -= f.batches[shard].bytes
 	f.batches[shard].Reset()
+	f.parked[shard] = false
 	for _, s := range f.sources {
 		p, ok := points[s.source]
 		if !ok {
@@ -241,10 +287,7 @@ func (f *Feed) Reset(shard int, points crdt.Frontier) (back []Rewind, misfits []
 		case p.Offset == cur.Offset && p != cur:
 			misfits = append(misfits, s.source)
 		}
-		s.high = 0
-		for i := range s.lanes {
-			s.high = max(s.high, s.lanes[i].taken.Offset)
-		}
+		s.lookUpTo(f.parked)
 	}
 	return back, misfits
 }
@@ -260,7 +303,8 @@ func (f *Feed) Remove(source crdt.Source) ([]Rewind, error) {
 	f.sources = slices.Delete(f.sources, i, i+1)
 	least := make(crdt.Frontier)
 	for shard := range f.batches {
-		if s.lanes[shard].to(s.op.point).Offset == s.lanes[shard].from.Offset || f.batches[shard].Len() == 0 {
+		moved := s.lanes[shard].to(s.op.point).Offset > s.lanes[shard].from.Offset
+		if f.parked[shard] || !moved || f.batches[shard].Len() == 0 {
 			continue
 		}
 		rewinds, _ := f.Reset(shard, nil) // back to points that were on this log when they were taken
