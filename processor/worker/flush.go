@@ -1,0 +1,121 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/watershed-db/watershed/crdt"
+)
+
+const (
+	// maxBatch is how large a shard's batch may grow in memory while its last Advance is under way.
+	maxBatch = 8 << 20
+	// retryPause is between two tries of an Advance whose outcome is unknown.
+	retryPause = 50 * time.Millisecond
+)
+
+// reply is how a shard met an Advance.
+type reply struct {
+	shard   int
+	reply   Reply
+	misfits []crdt.Source
+	err     error // it took no writes for too long
+}
+
+var errParked = errors.New("the shard takes no writes")
+
+// flushDue sends what is due, shard by shard: one Advance a shard is under way, and the next gathers meanwhile.
+func (t *task) flushDue(ctx context.Context, group *errgroup.Group) {
+	now := time.Now()
+	next := time.Duration(-1)
+	for _, l := range t.lanes {
+		if l.flying || !t.feed.Moved(l.shard) {
+			continue
+		}
+		wait := t.f.w.config.EmptyInterval
+		if l.urgent || t.feed.BatchLen(l.shard) > 0 {
+			wait = t.f.w.config.FlushInterval
+		}
+		if left := wait - now.Sub(l.flushed); left > 0 {
+			if next < 0 || left < next {
+				next = left
+			}
+			continue
+		}
+		t.send(ctx, group, l, now)
+	}
+	if next >= 0 {
+		t.flush.Reset(next)
+	}
+}
+
+// send flushes one shard. What goes to side outputs is written before the points move over it.
+func (t *task) send(ctx context.Context, group *errgroup.Group, l *lane, now time.Time) {
+	size := t.feed.BatchSize(l.shard)
+	a := t.feed.Flush(l.shard)
+	if a == nil {
+		return
+	}
+	l.flying, l.urgent, l.flushed, l.bytes = true, false, now, int64(size)
+	aside := t.side.flush(ctx, group)
+	group.Go(func() error {
+		select {
+		case <-aside:
+		case <-ctx.Done():
+			return nil
+		}
+		r := t.advance(ctx, l.shard, a)
+		select {
+		case t.replies <- r:
+		case <-ctx.Done():
+		}
+		return nil
+	})
+}
+
+// advance proposes a until its outcome is known or the shard has taken no writes for too long. Trying again is safe:
+// what was applied already is a duplicate.
+func (t *task) advance(ctx context.Context, shard int, a *crdt.Advance) reply {
+	began := time.Now()
+	for {
+		trying, cancel := context.WithTimeout(ctx, t.f.w.config.ParkAfter)
+		r, misfits, err := t.f.w.region.Advance(trying, shard, a)
+		cancel()
+		if err == nil {
+			return reply{shard: shard, reply: r, misfits: misfits}
+		}
+		if time.Since(began) >= t.f.w.config.ParkAfter || !sleep(ctx, retryPause) {
+			return reply{shard: shard, err: errors.Join(errParked, err)}
+		}
+	}
+}
+
+// replied takes a shard's answer.
+func (t *task) replied(r reply) error {
+	l := t.lanes[r.shard]
+	l.flying, l.bytes = false, 0
+	t.hold()
+	switch {
+	case r.err != nil:
+		if t.only >= 0 {
+			return r.err
+		}
+		t.feed.Park(r.shard)
+		t.f.park(r.shard)
+		return nil
+	case r.reply == Accepted:
+		t.f.w.metrics.flushes.Inc()
+		return nil
+	case r.reply == Misfit:
+		t.f.w.metrics.refused.Inc()
+		for _, s := range r.misfits {
+			t.f.halt(s, errors.New("the shard stands on another history of this log"))
+		}
+		return errAgain
+	}
+	t.f.w.metrics.refused.Inc()
+	return errAgain
+}
