@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/zeebo/xxh3"
@@ -23,13 +24,16 @@ type entry struct {
 	hash uint64
 	slot crdt.Slot
 	cell *crdt.Cell
+	size int // of the cell when it was last measured
 }
 
 const (
-	entrySize  = 64       // of an entry and its part of the table, in bytes
+	entrySize  = 72       // of an entry and its part of the table, in bytes
 	keyBlock   = 64 << 10 // keys are copied into blocks of this size
 	tableStart = 64
 	keepSlots  = 1024 // so many slots are kept for the next content, however few this one had
+	// measureEach is how many records a cell takes between two measurements, but for its first ones.
+	measureEach = 16
 )
 
 // NewBatch returns an empty batch of cells of that schema.
@@ -49,36 +53,53 @@ func (b *Batch) Size() int { return b.bytes }
 
 // Fold adds the record that o counted last.
 func (b *Batch) Fold(o *Operator) {
-	c := b.cell(o.slot)
-	if !b.grows {
-		o.Fold(c)
-		return
+	e := b.entry(o.slot)
+	o.Fold(e.cell)
+	// Measuring costs as much as folding: a cell that holds much is measured now and then.
+	if n := e.cell.Records; b.grows && (n < measureEach || n%measureEach == 0) {
+		b.measure(e)
 	}
-	before := c.Size()
-	o.Fold(c)
-	b.bytes += c.Size() - before
 }
 
-// cell returns the cell of a slot, a new one if the batch has none. The slot's key is copied.
-func (b *Batch) cell(s crdt.Slot) *crdt.Cell {
+func (b *Batch) measure(e *entry) {
+	size := e.cell.Size()
+	b.bytes += size - e.size
+	e.size = size
+}
+
+// Merge adds a delta, whose cell must be of the batch's schema. It keeps nothing of it.
+func (b *Batch) Merge(d crdt.Delta) error {
+	e := b.entry(d.Slot)
+	if err := e.cell.MergeEncoded(d.Cell); err != nil {
+		return fmt.Errorf("merge delta: %w", err)
+	}
+	if b.grows {
+		b.measure(e)
+	}
+	return nil
+}
+
+// entry returns the entry of a slot, a new one if the batch has none. The slot's key is copied. It is valid until the
+// next.
+func (b *Batch) entry(s crdt.Slot) *entry {
 	h := xxh3.HashSeed(s.Key, uint64(s.Time)*0x9e3779b97f4a7c15+uint64(s.Class))
 	mask := uint64(len(b.table) - 1)
 	i := h & mask
 	for ; b.table[i] != 0; i = (i + 1) & mask {
 		e := &b.slots[b.table[i]-1]
 		if e.hash == h && e.slot.Time == s.Time && e.slot.Class == s.Class && string(e.slot.Key) == string(s.Key) {
-			return e.cell
+			return e
 		}
 	}
 	c := crdt.NewCell(b.schema)
 	s.Key = b.keep(s.Key)
-	b.slots = append(b.slots, entry{h, s, c})
+	b.slots = append(b.slots, entry{h, s, c, c.Size()})
 	b.table[i] = uint32(len(b.slots))
 	b.bytes += entrySize + len(s.Key) + c.Size()
 	if len(b.slots)*4 > len(b.table)*3 {
 		b.grow()
 	}
-	return c
+	return &b.slots[len(b.slots)-1]
 }
 
 // keep copies a key into the current block.

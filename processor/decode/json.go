@@ -23,6 +23,7 @@ type JSON struct {
 	root    node
 	width   int
 	names   []name // of the members seen so far of all open objects
+	shape   shape
 	scratch []byte // unescaped texts and names of this record
 	row     *Row
 	at      int    // where the record is malformed
@@ -41,10 +42,12 @@ type child struct {
 	node *node
 }
 
-// name is a member name: bytes off to off+n of the record, or of the scratch space if it was escaped.
+// name is a member name: bytes off to off+n of the record, or of the scratch space if it was escaped. A record's length
+// fits.
 type name struct {
 	hash    uint64
-	off, n  int
+	off     uint32
+	n       uint32
 	escaped bool
 }
 
@@ -127,37 +130,25 @@ func (d *JSON) object(b []byte, i int, n *node, depth int) int {
 		return i + 1
 	}
 	seen := nameSet{base: len(d.names)}
+	known := 0 // members that came as the shape has them; -1 once one did not
+	if depth > 1 {
+		known = -1
+	}
 	for {
-		if i >= len(b) || b[i] != '"' {
-			return d.fail(i, "a member name expected")
-		}
-		start := i + 1
-		end, escaped := d.text(b, start)
-		if end < 0 {
-			return -1
-		}
-		nm := name{off: start, n: end - start, escaped: escaped}
-		if escaped {
-			nm.off = len(d.scratch)
-			d.scratch = unescape(d.scratch, b[start:end])
-			nm.n = len(d.scratch) - nm.off
-			nm.hash = hashName(d.scratch, nm.off, nm.n)
-		} else {
-			nm.hash = hashName(b, start, nm.n)
-		}
-		if !d.add(b, &seen, nm) {
-			return d.fail(start, "duplicate member name")
-		}
 		var next *node
-		if n != nil {
-			next = n.find(nm.hash, d.bytesOf(b, nm))
-		}
-		if i = end + 1; i >= len(b) || b[i] != ':' {
-			if i = skipSpace(b, i); i >= len(b) || b[i] != ':' {
-				return d.fail(i, "a colon expected")
+		if m := d.shape.at(known); m != nil && len(b)-i >= len(m.text) && string(b[i:i+len(m.text)]) == m.text {
+			next = m.node
+			d.names = append(d.names, name{m.hash, uint32(i) + 1, uint32(len(m.text) - len(`"":`)), false})
+			seen.filter |= m.bit
+			known++
+			i += len(m.text)
+		} else {
+			known = -1
+			if next, i = d.member(b, i, n, &seen); i < 0 {
+				return -1
 			}
 		}
-		if i = d.value(b, i+1, next, depth); i < 0 {
+		if i = d.value(b, i, next, depth); i < 0 {
 			return -1
 		}
 		if i < len(b) && b[i] != ',' && b[i] != '}' {
@@ -169,6 +160,9 @@ func (d *JSON) object(b []byte, i int, n *node, depth int) int {
 				i = skipSpace(b, i)
 			}
 		case i < len(b) && b[i] == '}':
+			if depth == 1 && known < 0 {
+				d.shape.miss(b, d.names, &d.root)
+			}
 			d.names = d.names[:seen.base]
 			return i + 1
 		default:
@@ -177,9 +171,43 @@ func (d *JSON) object(b []byte, i int, n *node, depth int) int {
 	}
 }
 
+// member scans a member's name and colon at i, and returns the node that is wanted under the name.
+func (d *JSON) member(b []byte, i int, n *node, seen *nameSet) (*node, int) {
+	if i >= len(b) || b[i] != '"' {
+		return nil, d.fail(i, "a member name expected")
+	}
+	start := i + 1
+	end, escaped := d.text(b, start)
+	if end < 0 {
+		return nil, -1
+	}
+	nm := name{off: uint32(start), n: uint32(end - start), escaped: escaped}
+	if escaped {
+		nm.off = uint32(len(d.scratch))
+		d.scratch = unescape(d.scratch, b[start:end])
+		nm.n = uint32(len(d.scratch)) - nm.off
+		nm.hash = hashName(d.scratch, int(nm.off), int(nm.n))
+	} else {
+		nm.hash = hashName(b, start, end-start)
+	}
+	if !d.add(b, seen, nm) {
+		return nil, d.fail(start, "duplicate member name")
+	}
+	var next *node
+	if n != nil {
+		next = n.find(nm.hash, d.bytesOf(b, nm))
+	}
+	if i = end + 1; i >= len(b) || b[i] != ':' {
+		if i = skipSpace(b, i); i >= len(b) || b[i] != ':' {
+			return nil, d.fail(i, "a colon expected")
+		}
+	}
+	return next, i + 1
+}
+
 func (d *JSON) bytesOf(b []byte, n name) []byte {
 	if n.escaped {
-		return d.scratch[n.off : n.off+n.n]
+		b = d.scratch
 	}
 	return b[n.off : n.off+n.n]
 }
@@ -198,7 +226,7 @@ func (d *JSON) add(b []byte, s *nameSet, n name) bool {
 		s.many[string(d.bytesOf(b, n))] = struct{}{}
 		return len(s.many) > before
 	}
-	bit := uint64(1) << (n.hash >> 58)
+	bit := filterBit(n.hash)
 	if s.filter&bit != 0 {
 		for _, o := range d.names[s.base:] {
 			if o.hash == n.hash && bytes.Equal(d.bytesOf(b, o), d.bytesOf(b, n)) {
@@ -215,6 +243,9 @@ func (d *JSON) add(b []byte, s *nameSet, n name) bool {
 	}
 	return true
 }
+
+// filterBit is the bit of a nameSet's filter that a name sets.
+func filterBit(hash uint64) uint64 { return 1 << (hash >> 58) }
 
 // hashName mixes the first and last eight bytes and the length of b[off:off+n]: enough to tell a record's names apart,
 // and no more than a filter, since equal hashes are always compared by bytes.

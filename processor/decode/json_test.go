@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -125,6 +126,31 @@ func TestJSONMalformed(t *testing.T) {
 	}
 }
 
+// What a decoder has seen before does not show.
+func TestJSONShapes(t *testing.T) {
+	d := newJSON(t, wantedJSON...)
+	row := NewRow(len(wantedJSON))
+	for i, tt := range []struct{ in, want string }{
+		{`{"a":1,"b":2,"user":3}`, "a=int 1 user=int 3"},
+		{`{"a":4,"b":5,"user":6}`, "a=int 4 user=int 6"},
+		{`{"a":7,"b":8}`, "a=int 7"},
+		{`{"a":1,"b":2,"user":3,"x y":4}`, "a=int 1 user=int 3 x y=int 4"},
+		{`{"a":1,"user":3,"b":2}`, "a=int 1 user=int 3"},
+		{`{"a":1,"b":2,"a":3}`, ""},
+		{`{"a":1,"b":2,"user":3,"b":2}`, ""},
+		{`{"a":1,"b":2,"user":{"a":3,"id":4,"b":1}}`, "a=int 1 user=unusable user.id=int 4"},
+		{`{"a":1,"b":2,"user":{"a":3,"a":4}}`, ""},
+		{`{"a" :1,"b":2}`, "a=int 1"},
+		{`{"a":9}`, "a=int 9"},
+		{`{}`, ""},
+	} {
+		err := d.Decode([]byte(tt.in), row)
+		if got := show(wantedJSON, row); err == nil && got != tt.want || (err != nil) != (tt.want == "" && tt.in != "{}") {
+			t.Errorf("record %d: %s, %v; want %s", i, got, err, tt.want)
+		}
+	}
+}
+
 func TestJSONWanted(t *testing.T) {
 	for _, wanted := range [][][]string{{{}}, {{"a"}, {"a"}}, {{"a", "b"}, {"a", "b"}}} {
 		if _, err := NewJSON(wanted); err == nil {
@@ -153,11 +179,14 @@ func FuzzJSON(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
-	d := newJSON(f, wantedJSON...)
-	row := NewRow(len(wantedJSON))
+	row, again := NewRow(len(wantedJSON)), NewRow(len(wantedJSON))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		want, wantErr := slowJSON(in)
+		d := newJSON(t, wantedJSON...)
 		err := d.Decode(in, row)
+		if e := d.Decode(in, again); (e == nil) != (err == nil) || e == nil && !reflect.DeepEqual(row, again) {
+			t.Fatalf("%q: %v, %v; with its shape known: %v, %v", in, row, err, again, e)
+		}
 		if errors.Is(wantErr, errSkip) {
 			t.Skip()
 		}
