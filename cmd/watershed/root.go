@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses.
+const (
+	statusOK          = 0
+	statusFailure     = 1 // explained in one line on standard error
+	statusUsage       = 2 // wrong usage
+	statusInterrupted = 130
+)
+
+// usageError marks wrong usage of the command line.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+
+func (e usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// exactArgs is cobra.ExactArgs as wrong usage.
+func exactArgs(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usagef("%s takes %d arguments, not %d", cmd.CommandPath(), n, len(args))
+		}
+		return nil
+	}
+}
+
+// newRoot returns the command with all its subcommands.
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "watershed",
+		Short: "Geo-replicated, active-active state for event streams",
+		Long: "Watershed keeps the same windowed aggregates of event streams in several regions at once: each takes\n" +
+			"events locally, goes on when it is cut off, and agrees with the others to the bit once they meet again.",
+		Example:       "  watershed run --job job.yaml --input edits=edits.jsonl.gz",
+		Args:          cobra.ArbitraryArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			hint := ""
+			if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
+				hint = fmt.Sprintf(" (did you mean %s?)", strings.Join(s, " or "))
+			}
+			return usagef("unknown command %q%s", args[0], hint)
+		},
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%s: %w", cmd.CommandPath(), err)}
+	})
+	root.AddCommand(newRun())
+	return root
+}
+
+// execute runs one command line and returns its exit status. What went wrong goes to stderr in one line.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return statusOK
+	}
+	var usage usageError
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "watershed: %s; see --help\n", oneLine(err))
+		return statusUsage
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		fmt.Fprintln(stderr, "watershed: interrupted")
+		return statusInterrupted
+	}
+	fmt.Fprintf(stderr, "watershed: %s\n", oneLine(err))
+	return statusFailure
+}
+
+// oneLine returns an error's text without line breaks.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
