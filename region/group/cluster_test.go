@@ -38,7 +38,19 @@ func newCluster(t testing.TB, size int, adjust func(*Config)) *cluster {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
-	c := &cluster{t: t, nodes: make([]*node, size)}
+	configs, listeners := testConfigs(t, size, adjust)
+	c := &cluster{t: t, configs: configs, nodes: make([]*node, size)}
+	t.Cleanup(c.close)
+	for i, cfg := range configs {
+		cfg.Listener = listeners[i]
+		c.startWith(i, cfg)
+	}
+	return c
+}
+
+// testConfigs are the configurations of the nodes of a region, and a listener on each one's address.
+func testConfigs(t testing.TB, size int, adjust func(*Config)) ([]Config, []net.Listener) {
+	t.Helper()
 	listeners := make([]net.Listener, size)
 	var members []Member
 	for i := range size {
@@ -50,20 +62,15 @@ func newCluster(t testing.TB, size int, adjust func(*Config)) *cluster {
 		members = append(members, Member{ID: fmt.Sprintf("n%d", i), Address: l.Addr().String()})
 	}
 	dir := t.TempDir()
+	var configs []Config
 	for i := range size {
 		cfg := testConfig(filepath.Join(dir, members[i].ID), members[i].ID, members)
 		if adjust != nil {
 			adjust(&cfg)
 		}
-		c.configs = append(c.configs, cfg)
+		configs = append(configs, cfg)
 	}
-	t.Cleanup(c.close)
-	for i := range size {
-		cfg := c.configs[i]
-		cfg.Listener = listeners[i]
-		c.startWith(i, cfg)
-	}
-	return c
+	return configs, listeners
 }
 
 func testConfig(dir, id string, members []Member) Config {

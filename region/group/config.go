@@ -27,7 +27,7 @@ type Config struct {
 	Region     string // connections from another region are refused
 	NodeID     string // which of Members this node is
 	// Members are all nodes of the region, the same list on every node. It makes the first configuration of a new group;
-	// afterwards it only tells the members' present addresses.
+	// afterwards only the addresses may change, and a group refuses to start with other members (ErrMembers).
 	Members []Member
 	// Listen is the address to listen on (default: this node's address in Members).
 	Listen string
@@ -37,7 +37,7 @@ type Config struct {
 	Logger hclog.Logger // default: none
 	// Fatal is told of failures after which nothing this process says about its log can be trusted: a failed write or
 	// fsync, or one that hangs. It is to end the process and not to return; where it does return (tests), every later
-	// write of the node's stores fails with the first error. Required.
+	// write of the node's stores fails with the first error, and Raft may panic over that. Required.
 	Fatal func(error)
 
 	// HeartbeatTimeout is how long a follower waits for its leader before it asks for votes (default 300 ms; 50 ms where it is

@@ -33,6 +33,9 @@ var (
 	// ErrStateAhead is explained with ErrStateBehind.
 	ErrStateAhead = errors.New("state is ahead of the log")
 
+	// ErrMembers says that Config.Members are not the members that the group was made with.
+	ErrMembers = errors.New("the group has other members")
+
 	// ErrStalled says that a write of the node's stores took longer than Config.StoreTimeout. All later ones fail too.
 	ErrStalled = errors.New("disk stalled")
 	// ErrCorrupt marks stored bytes that can't be what was written.

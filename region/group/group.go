@@ -6,7 +6,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -197,6 +199,9 @@ func (g *Group) run(stable *shardStable) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), g.transport.Close())
 	}
+	if err := g.checkMembers(); err != nil {
+		return errors.Join(err, g.transport.Close(), g.raft.Shutdown().Error())
+	}
 	g.transport.leadBy(func(term uint64) bool { return g.IsLeader() && g.raft.CurrentTerm() == term })
 	g.running.Go(func() {
 		defer close(g.watched)
@@ -205,6 +210,28 @@ func (g *Group) run(stable *shardStable) error {
 	g.running.Go(g.tellLeader)
 	g.running.Go(g.takeSnapshots)
 	g.running.Go(g.watchPeers)
+	return nil
+}
+
+// checkMembers refuses to run with other members than the group has: that would need a change of its configuration, and
+// elections count the ones that stand there.
+func (g *Group) checkMembers() error {
+	stored := g.raft.GetConfiguration()
+	if err := stored.Error(); err != nil {
+		return fmt.Errorf("read members: %w", err)
+	}
+	var has, given []string
+	for _, server := range stored.Configuration().Servers {
+		has = append(has, string(server.ID))
+	}
+	for _, m := range g.host.cfg.Members {
+		given = append(given, m.ID)
+	}
+	slices.Sort(has)
+	slices.Sort(given)
+	if !slices.Equal(has, given) {
+		return fmt.Errorf("%w: %s, not %s", ErrMembers, strings.Join(has, ", "), strings.Join(given, ", "))
+	}
 	return nil
 }
 

@@ -348,3 +348,24 @@ func TestStateAndLogMustFit(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+func TestMembersMustFit(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	c.propose("x")
+	toy := c.nodes[0].toy
+	c.kill(0)
+	cfg := c.configs[0]
+	cfg.Members = append(slices.Clone(cfg.Members), Member{ID: "n1", Address: "127.0.0.1:1"})
+	host, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := host.Start(testShard, toy); !errors.Is(err, ErrMembers) {
+		t.Errorf("got %v", err)
+	}
+	if err := host.Close(); err != nil {
+		t.Error(err)
+	}
+	c.start(0)
+	c.propose("y")
+}
