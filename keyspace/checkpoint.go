@@ -39,19 +39,26 @@ func (s *Store) Checkpoint(dir string) (index uint64, chain crdt.Hash, err error
 // CheckpointIndex returns the index of a checkpoint, and the chain there, as the checkpoint itself holds them. It fails
 // with ErrFormat for one of a newer version of Watershed.
 func CheckpointIndex(fsys vfs.FS, dir string) (index uint64, chain crdt.Hash, err error) {
-	var failure error
-	e, err := openEngine(dir, engineOptions{
-		fs: fsys, logger: hclog.NewNullLogger(), readOnly: true,
-		fatal: func(err error) { failure = err },
-	})
+	at, err := inspect(fsys, dir, func(*pebble.DB, position) error { return nil })
 	if err != nil {
-		return 0, chain, fmt.Errorf("open checkpoint: %w", err)
-	}
-	at, err := readPosition(e.db)
-	if err := errors.Join(err, e.release(), failure); err != nil {
 		return 0, chain, fmt.Errorf("read checkpoint %s: %w", dir, err)
 	}
 	return at.index, at.chain, nil
+}
+
+// inspect opens a database for reading only and looks at it. Damage that it finds is an error and no more.
+func inspect(fsys vfs.FS, dir string, look func(*pebble.DB, position) error) (at position, err error) {
+	e, err := openEngine(dir, engineOptions{
+		fs: fsys, logger: hclog.NewNullLogger(), readOnly: true, fatal: func(error) {},
+	})
+	if err != nil {
+		return at, err
+	}
+	at, err = readPosition(e.db)
+	if err == nil {
+		err = look(e.db, at)
+	}
+	return at, errors.Join(err, e.release())
 }
 
 // Restore makes a checkpoint the content of the store. The checkpoint is copied (linked where possible), synced and
@@ -116,18 +123,12 @@ func (s *Store) stage(dir, path string) (*engine, position, error) {
 	if err := copyDir(s.opts.FS, dir, path); err != nil {
 		return nil, position{}, err
 	}
+	at, err := inspect(s.opts.FS, path, verify)
+	if err != nil {
+		return nil, at, err
+	}
 	e, err := openEngine(path, s.engineOptions())
-	if err != nil {
-		return nil, position{}, err
-	}
-	at, err := readPosition(e.db)
-	if err == nil {
-		err = verify(e.db, at.index)
-	}
-	if err != nil {
-		return nil, position{}, errors.Join(err, e.release())
-	}
-	return e, at, nil
+	return e, at, err
 }
 
 // copyDir copies a database's files and syncs them. Tables, which are never written to again, are linked if possible.
@@ -164,7 +165,7 @@ func copyDir(fsys vfs.FS, from, to string) error {
 
 // verify reads every row once, so that a block that is damaged, a row that is malformed or one from above the applied
 // index is found before the state is relied upon.
-func verify(db *pebble.DB, applied uint64) (err error) {
+func verify(db *pebble.DB, at position) (err error) {
 	it, err := db.NewIter(nil)
 	if err != nil {
 		return err
@@ -185,8 +186,8 @@ func verify(db *pebble.DB, applied uint64) (err error) {
 		if err != nil {
 			return err
 		}
-		if o.hi > applied {
-			return fmt.Errorf("%w: a slot of index %d in a state at %d", ErrCorrupt, o.hi, applied)
+		if o.hi > at.index {
+			return fmt.Errorf("%w: a slot of index %d in a state at %d", ErrCorrupt, o.hi, at.index)
 		}
 	}
 	return it.Error()

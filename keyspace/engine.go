@@ -63,7 +63,10 @@ func openEngine(dir string, o engineOptions) (*engine, error) {
 		ErrorIfExists:      o.create,
 		ErrorIfNotExists:   !o.create,
 		// A database that can't write stops its process: an fsync that failed is never retried, and another replica leads.
-		EventListener: &pebble.EventListener{BackgroundError: o.fatal},
+		EventListener: &pebble.EventListener{
+			BackgroundError: o.fatal,
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { o.fatal(fmt.Errorf("%w: %w", ErrCorrupt, i.Details)) },
+		},
 	}
 	db, err := pebble.Open(dir, opts)
 	if err != nil {

@@ -79,6 +79,7 @@ type Store struct {
 	lock   io.Closer
 	failed atomic.Pointer[error]
 	wake   chan struct{} // to the writer; holds one
+	broken chan struct{} // closed by fail
 	quit   chan struct{}
 	tasks  sync.WaitGroup
 	views  sync.WaitGroup // open ones; added to under mu while not closed
@@ -110,7 +111,7 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, wake: make(chan struct{}, 1), quit: make(chan struct{})}
+	s := &Store{opts: o, wake: make(chan struct{}, 1), broken: make(chan struct{}), quit: make(chan struct{})}
 	s.mu.changed = sync.NewCond(&s.mu.Mutex)
 	if s.lock, err = lockDir(o.FS, o.Dir); err != nil {
 		return nil, err
@@ -125,6 +126,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s.installLocked(e, at)
 	s.tasks.Go(s.run)
+	s.tasks.Go(s.tellFailure)
 	return s, nil
 }
 
@@ -153,7 +155,18 @@ func (s *Store) fail(err error) {
 	}
 	s.opts.Logger.Error("store failed", "dir", s.opts.Dir, "error", err)
 	s.opts.Fatal(err)
-	s.wakeWriter() // who tells those that wait
+	close(s.broken)
+}
+
+// tellFailure wakes those that wait when the store fails: the writer may hang in the database then.
+func (s *Store) tellFailure() {
+	select {
+	case <-s.broken:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.mu.changed.Broadcast()
+	case <-s.quit:
+	}
 }
 
 func (s *Store) wakeWriter() {

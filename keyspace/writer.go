@@ -28,12 +28,7 @@ func (s *Store) run() {
 // writeFrozen writes all frozen tables in one batch, if any is wanted. It reports whether it wrote.
 func (s *Store) writeFrozen() bool {
 	s.mu.Lock()
-	if s.usableLocked() != nil {
-		s.mu.changed.Broadcast()
-		s.mu.Unlock()
-		return false
-	}
-	if s.mu.want <= s.mu.written || len(s.mu.frozen) == 0 {
+	if s.usableLocked() != nil || s.mu.want <= s.mu.written || len(s.mu.frozen) == 0 {
 		s.mu.Unlock()
 		return false
 	}
