@@ -154,21 +154,28 @@ func (e *engine) release() error {
 	return nil
 }
 
-// write commits a frozen table in one batch with its position.
-func (e *engine) write(t *table) error {
-	if err := e.writeApart(t); err != nil {
+// write commits frozen tables, oldest first, in one batch with their last one's position.
+func (e *engine) write(tables []*table) error {
+	if err := e.writeApart(tables[len(tables)-1]); err != nil {
 		return err
 	}
-	b := e.db.NewBatchWithSize(int(min(max(t.bytes, 1<<10), 1<<26)))
-	if err := errors.Join(appendDeletions(b, t), appendSlots(b, t), appendMeta(b, &t.meta)); err != nil {
-		return errors.Join(fmt.Errorf("gather batch up to index %d: %w", t.last, err), b.Close())
+	size := int64(1 << 10)
+	for _, t := range tables {
+		size += t.bytes
 	}
-	applied := append(binary.BigEndian.AppendUint64(nil, t.last), t.chain[:]...)
+	b := e.db.NewBatchWithSize(int(min(size, 1<<26)))
+	for _, t := range tables {
+		if err := errors.Join(appendDeletions(b, t), appendSlots(b, t), appendMeta(b, &t.meta)); err != nil {
+			return errors.Join(fmt.Errorf("gather batch up to index %d: %w", t.last, err), b.Close())
+		}
+	}
+	last := tables[len(tables)-1]
+	applied := append(binary.BigEndian.AppendUint64(nil, last.last), last.chain[:]...)
 	if err := b.Set(keyApplied, applied, nil); err != nil {
-		return errors.Join(fmt.Errorf("gather batch up to index %d: %w", t.last, err), b.Close())
+		return errors.Join(fmt.Errorf("gather batch up to index %d: %w", last.last, err), b.Close())
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {
-		return fmt.Errorf("write batch up to index %d: %w", t.last, err)
+		return fmt.Errorf("write batch up to index %d: %w", last.last, err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package keyspace
 import (
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/watershed-db/watershed/crdt"
 )
@@ -61,34 +62,53 @@ func foldCopies(older, newer *copyTable) (*copyTable, error) {
 	return c, nil
 }
 
-// foldTimes is foldTables for one time of one copy.
+// foldTimes is foldTables for one time of one copy. Its result is in order and has no index.
 func foldTimes(older, newer *timeTable) (*timeTable, error) {
-	t := newTimeTable(len(older.entries) + len(newer.entries))
-	t.bytes = older.bytes + newer.bytes
-	for i := range older.entries {
-		t.put(older.entries[i].tail, older.operand(int32(i)))
-	}
-	for i := range newer.entries {
-		tail, o := newer.entries[i].tail, newer.operand(int32(i))
-		at, ok := t.index[tail]
-		if !ok {
-			t.put(tail, o)
-			continue
+	a, b := older.sorted(), newer.sorted()
+	t := &timeTable{entries: make([]entry, 0, len(a)+len(b)), bytes: older.bytes + newer.bytes}
+	for len(a) > 0 || len(b) > 0 {
+		order := 0
+		switch {
+		case len(a) == 0:
+			order = 1
+		case len(b) == 0:
+			order = -1
+		default:
+			order = strings.Compare(older.entries[a[0]].tail, newer.entries[b[0]].tail)
 		}
-		e := &t.entries[at]
-		cell, err := crdt.DecodeCell(e.enc)
-		if err != nil {
-			return nil, err
+		switch {
+		case order < 0:
+			t.put(older, a[0])
+		case order > 0:
+			t.put(newer, b[0])
+		default:
+			t.put(older, a[0])
+			if err := t.entries[len(t.entries)-1].add(newer.operand(b[0])); err != nil {
+				return nil, err
+			}
 		}
-		if err := cell.MergeEncoded(o.cell); err != nil {
-			return nil, err
+		if order <= 0 {
+			a = a[1:]
 		}
-		e.hi, e.enc, e.cell = o.hi, nil, cell
+		if order >= 0 {
+			b = b[1:]
+		}
 	}
 	return t, nil
 }
 
-func (tt *timeTable) put(tail string, o operand) {
-	tt.index[tail] = int32(len(tt.entries))
-	tt.entries = append(tt.entries, entry{tail: tail, lo: o.lo, hi: o.hi, enc: o.cell})
+// put appends entry i of another frozen table.
+func (tt *timeTable) put(from *timeTable, i int32) {
+	o := from.operand(i)
+	tt.entries = append(tt.entries, entry{tail: from.entries[i].tail, lo: o.lo, hi: o.hi, enc: o.cell})
+}
+
+// add merges the sum of later commands.
+func (e *entry) add(o operand) error {
+	cell, err := crdt.DecodeCell(e.enc)
+	if err != nil {
+		return err
+	}
+	e.hi, e.enc, e.cell = o.hi, nil, cell
+	return cell.MergeEncoded(o.cell)
 }

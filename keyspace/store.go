@@ -66,7 +66,7 @@ func (o Options) withDefaults() (Options, error) {
 // Store holds what one replica of a shard has: slots, small values, applied index and chain.
 //
 // Apply puts a command into the active table, in memory. Tables are frozen whole at one applied index and written
-// behind, oldest first, each or several folded in one batch with applied index and chain, so that what the disk holds
+// behind, oldest first, one or several in one batch with applied index and chain, so that what the disk holds
 // is always the state at one index; the database writes no log of its own. What a crash loses is above the index that
 // AppliedIndex returns after the next Open, and is replayed from the replicated log.
 //

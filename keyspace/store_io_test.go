@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -278,8 +279,11 @@ func TestRestoreCrashes(t *testing.T) {
 		var clone *vfs.MemFS
 		left := rng.IntN(90)
 		var armed atomic.Bool
+		var one sync.Mutex // writer of left, clone and rng
 		o := testOptions(t, nil)
 		o.FS = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			one.Lock()
+			defer one.Unlock()
 			if armed.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 				if left--; left == 0 {
 					clone = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
@@ -301,10 +305,12 @@ func TestRestoreCrashes(t *testing.T) {
 		armed.Store(true)
 		check(t, s.Restore("/checkpoint"))
 		armed.Store(false)
+		one.Lock()
 		restored := clone == nil // else the crash came before its end
 		if restored {
 			clone = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 0})
 		}
+		one.Unlock()
 		check(t, s.Close())
 		s = must[*Store](t)(Open(testOptions(t, clone)))
 		index, _ := s.AppliedIndex()

@@ -36,7 +36,7 @@ type copyTable struct {
 
 // timeTable is what a table holds of one copy's slots of one time. It may be shared by frozen tables.
 type timeTable struct {
-	index   map[string]int32 // slot keys' tails -> entry
+	index   map[string]int32 // slot keys' tails -> entry; nil if the entries are in order
 	entries []entry
 	bytes   int64
 
@@ -109,7 +109,7 @@ func (t *table) copyTable(c Copy) *copyTable {
 func (t *table) add(c *copyTable, d *crdt.Delta, index uint64) error {
 	tt := c.times[d.Slot.Time]
 	if tt == nil {
-		tt = newTimeTable(0)
+		tt = newTimeTable()
 		c.times[d.Slot.Time] = tt
 		t.bytes += entryBytes
 	}
@@ -190,16 +190,25 @@ func (t *table) slot(c Copy, time int64, tail []byte) (o operand, ok bool) {
 	if tt == nil {
 		return o, false
 	}
-	i, ok := tt.index[string(tail)]
+	i, ok := tt.find(tail)
 	if !ok {
 		return o, false
 	}
 	return tt.operand(i), true
 }
 
-func newTimeTable(size int) *timeTable {
-	return &timeTable{index: make(map[string]int32, size), entries: make([]entry, 0, size)}
+// find returns the number of the entry with a tail.
+func (tt *timeTable) find(tail []byte) (i int32, ok bool) {
+	if tt.index != nil {
+		i, ok = tt.index[string(tail)]
+		return i, ok
+	}
+	at, ok := slices.BinarySearchFunc(tt.entries, unsafe.String(unsafe.SliceData(tail), len(tail)),
+		func(e entry, tail string) int { return strings.Compare(e.tail, tail) })
+	return int32(at), ok
 }
+
+func newTimeTable() *timeTable { return &timeTable{index: map[string]int32{}} }
 
 // operand returns entry i of a frozen table. The cell's bytes never change.
 func (tt *timeTable) operand(i int32) operand {
@@ -220,6 +229,9 @@ func (tt *timeTable) sorted() []int32 {
 		tt.order = make([]int32, len(tt.entries))
 		for i := range tt.order {
 			tt.order[i] = int32(i)
+		}
+		if tt.index == nil {
+			return tt.order
 		}
 		slices.SortFunc(tt.order, func(a, b int32) int {
 			return strings.Compare(tt.entries[a].tail, tt.entries[b].tail)

@@ -1,6 +1,7 @@
 package keyspace
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -37,10 +38,7 @@ func (s *Store) writeFrozen() bool {
 	e := s.mu.engine.hold()
 	s.mu.Unlock()
 
-	err := writeTables(e, tables)
-	if releaseErr := e.release(); err == nil {
-		err = releaseErr
-	}
+	err := errors.Join(e.write(tables), e.release())
 	if err != nil {
 		s.fail(err)
 		return false
@@ -57,17 +55,6 @@ func (s *Store) writeFrozen() bool {
 	}
 	s.mu.changed.Broadcast()
 	return true
-}
-
-func writeTables(e *engine, tables []*table) error {
-	all := tables[0]
-	for _, t := range tables[1:] {
-		var err error
-		if all, err = foldTables(all, t); err != nil {
-			return fmt.Errorf("fold tables: %w", err)
-		}
-	}
-	return e.write(all)
 }
 
 // writeBehind waits until the database has every command applied before the call, and returns the index of the last.
@@ -125,7 +112,7 @@ func (s *Store) pickFold() (older, newer *table) {
 	}
 	for i := len(open) - 1; i > 0; i-- {
 		a, b := open[i-1], open[i]
-		if a.bytes <= 2*b.bytes && a.bytes+b.bytes <= s.opts.TableBytes/4 {
+		if a.bytes <= 2*b.bytes && a.bytes+b.bytes <= s.opts.TableBytes/8 {
 			return a, b
 		}
 	}
