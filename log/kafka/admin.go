@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -126,7 +127,8 @@ func asLogError(err error) error {
 }
 
 // CreateTopic makes a topic unless it exists, and says whether it did. replicas 0 takes the cluster's default; configs
-// are the topic's settings that differ from it. An existing topic is left as it is.
+// are the topic's settings that differ from it. An existing topic is left as it is. When it returns, the topic can be looked
+// up: a broker learns of it a moment after the controller has made it.
 func (c *Client) CreateTopic(ctx context.Context, name string, partitions int32, replicas int16,
 	configs map[string]string) (made bool, err error) {
 	if replicas == 0 {
@@ -143,8 +145,21 @@ func (c *Client) CreateTopic(ctx context.Context, name string, partitions int32,
 	case err != nil:
 		return false, fmt.Errorf("make topic %s: %w", name, err)
 	}
-	return true, nil
+	for {
+		ds, err := c.details(ctx, name)
+		if len(ds) > 0 {
+			return true, nil
+		}
+		select {
+		case <-ctx.Done():
+			return true, fmt.Errorf("make topic %s: it does not appear: %w", name, errors.Join(ctx.Err(), err))
+		case <-time.After(appearPause):
+		}
+	}
 }
+
+// appearPause is the pause between two looks for a topic that was just made.
+const appearPause = 20 * time.Millisecond
 
 // CommitLag commits offsets under a consumer group's name, for stock tools to show how far a job has read. Nothing ever
 // reads them back.

@@ -106,7 +106,7 @@ func testCutLog(t *testing.T, broker restartable) {
 		t.Fatal(err)
 	}
 	broker.start(t)
-	err, n := awaitStop(t, r)
+	n, err := awaitStop(t, r)
 	wantErr(t, err, log.ErrTruncated)
 	if n != 0 {
 		t.Errorf("%d records came after the cut", n)

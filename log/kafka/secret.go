@@ -25,7 +25,7 @@ func (s Secret) Validate() error {
 	case !ok || (scheme != "env" && scheme != "file"):
 		return errors.New("must be the name of a secret, env:NAME or file:PATH, not the secret itself")
 	case name == "":
-		return fmt.Errorf("has no name behind %s:", scheme)
+		return fmt.Errorf("names no secret behind the scheme %s", scheme)
 	}
 	return nil
 }
