@@ -94,7 +94,7 @@ func TestOrderOfChecks(t *testing.T) {
 		{`{"ts":1101,"fare":1,"city":"a"}`, crdt.Implausible, 8, "too far"},
 		{`{"ts":1101,"fare":-1}`, crdt.Implausible, 8, ""},
 		{`{"ts":12,"fare":-1,"city":"a"}`, crdt.Filtered, 10, ""},
-		{`{"ts":13,"fare":null,"city":"a"}`, crdt.Filtered, 11, ""},
+		{`{"ts":13,"fare":null,"city":"a"}`, crdt.Invalid, 11, "of null"},
 		{`{"ts":14,"fare":"x","city":"a"}`, crdt.Invalid, 12, "where"},
 		{`{"ts":15,"fare":-1}`, crdt.Filtered, 13, ""},
 		{`{"ts":16,"fare":1}`, crdt.Invalid, 14, "key"},

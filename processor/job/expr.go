@@ -77,8 +77,9 @@ type compiler struct {
 	s     *scope
 	uses  map[string]bool
 	wrong bool
-	told  int // errors reported
-	parts int // compiled so far
+	sure  bool // null does not go through: an operator or function over null fails
+	told  int  // errors reported
+	parts int  // compiled so far
 }
 
 // maxTold bounds the errors reported of one expression: what is wrong inside often makes the outside wrong.
@@ -93,12 +94,38 @@ const expressionExpected = "an expression"
 // expression compiles the text of a scalar; its values must be of a type in want (or null). It returns nil when it has
 // reported an error.
 func (p *parser) expression(n *yaml.Node, what string, s *scope, want typeSet) (*Program, typeSet) {
-	tree, ok := p.tree(n, what)
+	return p.compile(&compiler{p: p, at: n, what: what, s: s, uses: make(map[string]bool)}, want)
+}
+
+// decision compiles a where or a key as expression does, but null does not go through it: a record whose fare is null
+// is neither above 0 nor not, so `fare > 0` fails on it, and the record is invalid.
+func (p *parser) decision(n *yaml.Node, what string, s *scope, want typeSet) (*Program, typeSet) {
+	return p.compile(&compiler{p: p, at: n, what: what, s: s, uses: make(map[string]bool), sure: true}, want)
+}
+
+func (p *parser) compile(c *compiler, want typeSet) (*Program, typeSet) {
+	tree, ok := p.tree(c.at, c.what)
 	if !ok {
 		return nil, anyType
 	}
-	c := &compiler{p: p, at: n, what: what, s: s, uses: make(map[string]bool)}
-	return c.program(tree, n.Value, want)
+	return c.program(tree, c.at.Value, want)
+}
+
+// checked makes a part of a decision fail where it is null: it takes its operands' null through.
+func (c *compiler) checked(n ast.Node, out node, what string) node {
+	if !c.sure || out.typ&nullType == 0 {
+		return out
+	}
+	eval, f := out.eval, c.fault(n, "%s of null", what)
+	out.typ &^= nullType
+	out.eval = func(rec []crdt.Value) (crdt.Value, error) {
+		v, err := eval(rec)
+		if err == nil && v.IsNull() {
+			return v, f
+		}
+		return v, err
+	}
+	return out
 }
 
 // program compiles tree, whose text is source.

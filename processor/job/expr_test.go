@@ -281,3 +281,26 @@ func BenchmarkEval(b *testing.B) {
 		})
 	}
 }
+
+func TestNullFailsInADecision(t *testing.T) {
+	for _, c := range []struct{ where, want string }{
+		{"fare > 0", "> of null"}, {"fare + 1 == 2", "+ of null"}, {"-fare < 0", "- of null"},
+		{`city contains "x"`, "contains of null"}, {"lower(city) == \"x\"", "lower of null"},
+		{"fare == nil", "true"}, {"(fare ?? 1) > 0", "true"}, {"flag", "null"}, {"fare != nil && fare > 0", "false"},
+	} {
+		j, err := Parse("job.yaml", []byte("name: a\nsources:\n  - topic: t\n    format: json\n"+
+			"    time: {field: ts, unit: ms}\n    key: [k]\n    where: '"+c.where+"'\n"+
+			"    aggregates: {n: count()}\nwindow: {tumbling: 1s}\n"))
+		if err != nil {
+			t.Fatalf("%s: %v", c.where, err)
+		}
+		v, err := j.Inputs[0].Where.Eval(make([]crdt.Value, len(j.Inputs[0].Fields)))
+		got := string(v.AppendJSON(nil))
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, c.want) {
+			t.Errorf("%s over nulls is %s, want %s", c.where, got, c.want)
+		}
+	}
+}

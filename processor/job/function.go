@@ -127,7 +127,7 @@ func (c *compiler) function(n *ast.CallNode, name string, f function) node {
 		faults[reason] = c.fault(n, "%s", name+" "+reason)
 	}
 	out.eval = calls(f, evals, wrong, faults)
-	return out
+	return c.checked(n, out, name)
 }
 
 // calls evaluates the arguments in order, up to the first that fails or is null, and then the function.

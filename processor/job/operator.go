@@ -44,7 +44,7 @@ func (c *compiler) unary(n *ast.UnaryNode) node {
 		c.want(n.Node, x, numberType, "what "+n.Operator+" is put before")
 		f, over := c.fault(n, "%s before what is no number", n.Operator), c.fault(n, "integer overflow in -")
 		minus := n.Operator == "-"
-		return node{typ: numberType | x.typ&nullType, canon: canon,
+		return c.checked(n, node{typ: numberType | x.typ&nullType, canon: canon,
 			eval: func(rec []crdt.Value) (crdt.Value, error) {
 				v, err := x.eval(rec)
 				if err != nil || v.IsNull() {
@@ -62,7 +62,7 @@ func (c *compiler) unary(n *ast.UnaryNode) node {
 					return crdt.Value{}, over
 				}
 				return crdt.Int(-v.Int()), nil
-			}}
+			}}, n.Operator)
 	}
 	c.fail(n, "! or -", "operator %s is not supported", n.Operator)
 	return c.broken()
@@ -99,8 +99,9 @@ func (c *compiler) binary(n *ast.BinaryNode) node {
 		c.ordered(n, a, b)
 		out.typ = boolType | nulls
 		out.eval = ordering(a.eval, b.eval, n.Operator, c.fault(n, "%s of values that have no order", n.Operator))
+		out = c.checked(n, out, n.Operator)
 	case "+", "-", "*", "/", "%":
-		out = c.arithmetic(n, a, b, out)
+		out = c.checked(n, c.arithmetic(n, a, b, out), n.Operator)
 	case "contains", "startsWith", "endsWith":
 		c.want(n.Left, a, textType, "the left of "+n.Operator)
 		c.want(n.Right, b, textType, "the right of "+n.Operator)
@@ -108,6 +109,7 @@ func (c *compiler) binary(n *ast.BinaryNode) node {
 		test := map[string]func(string, string) bool{"contains": strings.Contains, "startsWith": strings.HasPrefix,
 			"endsWith": strings.HasSuffix}[n.Operator]
 		out.eval = textual(a.eval, b.eval, test, c.fault(n, "%s of what is no text", n.Operator))
+		out = c.checked(n, out, n.Operator)
 	default:
 		c.fail(n, "one of + - * / % == != < <= > >= && || ! in contains startsWith endsWith ?? ?:",
 			"operator %s is not supported", n.Operator)

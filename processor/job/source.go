@@ -51,7 +51,7 @@ func (p *parser) source(n *yaml.Node, index int) {
 	}
 	p.checkStart(m["start"])
 	if w := m["where"]; w.given() {
-		in.Where, _ = p.expression(w.value, what+".where", s, boolType)
+		in.Where, _ = p.decision(w.value, what+".where", s, boolType)
 	}
 	if k, ok := p.need(n, m, what, "key", keyExpected); ok {
 		p.key(k, what+".key", s, &in)
@@ -147,7 +147,7 @@ func (p *parser) key(n *yaml.Node, what string, s *scope, in *Input) {
 		}
 	case yaml.MappingNode:
 		for _, member := range p.pairs(n, what, keyExpected) {
-			prog, _ := p.expression(member.value, what+"."+member.key.Value, s, anyType)
+			prog, _ := p.decision(member.value, what+"."+member.key.Value, s, anyType)
 			add(member.key, member.key.Value, prog)
 		}
 	default:
