@@ -124,18 +124,7 @@ func (r *Replica) propose(ctx context.Context, c shard.Command, raw []byte) (sha
 		return shard.Result{}, err
 	}
 	_, applied, err := r.group.Propose(ctx, raw)
-	if err != nil {
-		return shard.Result{}, fmt.Errorf("shard %d: %w", r.id, err)
-	}
-	switch x := applied.(type) {
-	case shard.Result:
-		r.outcomes.count(shard.KindOf(raw), x.Outcome)
-		return x, nil
-	case error:
-		return shard.Result{}, fmt.Errorf("shard %d: %w: %w", r.id, group.ErrIndefinite, x)
-	default:
-		panic(fmt.Sprintf("replica: applying a command returned a %T", applied))
-	}
+	return r.result(shard.KindOf(raw), applied, err)
 }
 
 // State returns the state as this replica has it now.

@@ -38,6 +38,7 @@ type Change struct {
 	Generation crdt.GenerationID
 	Slots      []crdt.Slot // slots that were added to; their Keys are valid during the call only
 	Whole      bool        // anything may have changed: the horizon moved, or a copy was installed
+	Out        OutKind     // as what other regions want the command; 0 where they do not
 }
 
 // applier applies one command: it makes the next State and collects the writes.
@@ -201,7 +202,10 @@ const KeptOut = 1 << 20
 const outStride = 1 << 12
 
 // out marks this command as one that other regions want.
-func (a *applier) out(k OutKind) { a.w.set(keyspace.OutKey(a.index), []byte{byte(k)}) }
+func (a *applier) out(k OutKind) {
+	a.w.set(keyspace.OutKey(a.index), []byte{byte(k)})
+	a.change.Out = k
+}
 
 // finish writes the records of what was edited.
 func (a *applier) finish() {

@@ -31,6 +31,7 @@ type Machine struct {
 	o       Options
 	failed  error
 	chains  chains
+	outs    outs
 	state   atomic.Pointer[State]
 	applied atomic.Uint64
 
@@ -66,6 +67,7 @@ func (m *Machine) reload() error {
 		return err
 	}
 	m.chains = chains{}
+	m.outs.reset(st.Index)
 	m.publish(st)
 	return nil
 }
@@ -119,6 +121,7 @@ func (m *Machine) apply(index uint64, raw []byte) (Result, Change, error) {
 		return Result{}, Change{}, err
 	}
 	m.chains.put(index, next.Chain)
+	m.outs.put(index, change.Out)
 	m.publish(next)
 	return res, change, nil
 }

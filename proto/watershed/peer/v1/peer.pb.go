@@ -184,11 +184,12 @@ func (x *PullRequest) GetRegistry() uint64 {
 	return 0
 }
 
-// Standing is how a shard stands in one generation.
+// Standing is how a shard stands in one generation. A stream's first one of a generation is whole, later ones hold what
+// has changed.
 type Standing struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Generation    []byte                 `protobuf:"bytes,1,opt,name=generation,proto3" json:"generation,omitempty"`
-	Frontier      []byte                 `protobuf:"bytes,2,opt,name=frontier,proto3" json:"frontier,omitempty"` // crdt.AppendFrontier
+	Frontier      []byte                 `protobuf:"bytes,2,opt,name=frontier,proto3" json:"frontier,omitempty"` // crdt.AppendFrontier: the sources whose points have changed
 	Horizon       int64                  `protobuf:"zigzag64,3,opt,name=horizon,proto3" json:"horizon,omitempty"`
 	Floor         int64                  `protobuf:"zigzag64,4,opt,name=floor,proto3" json:"floor,omitempty"` // the horizon it would bear (A7)
 	Watermark     int64                  `protobuf:"zigzag64,5,opt,name=watermark,proto3" json:"watermark,omitempty"`
@@ -278,14 +279,15 @@ func (x *Standing) GetIdle() [][]byte {
 }
 
 type PullResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Entries       []*Entry               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
-	Standings     []*Standing            `protobuf:"bytes,2,rep,name=standings,proto3" json:"standings,omitempty"`
-	Applied       uint64                 `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`                      // index up to which the peer has told everything (heartbeat)
-	BeyondLog     bool                   `protobuf:"varint,4,opt,name=beyond_log,json=beyondLog,proto3" json:"beyond_log,omitempty"` // the cursor lies before the log's start: take the state, then go on from `applied`
-	Registry      [][]byte               `protobuf:"bytes,5,rep,name=registry,proto3" json:"registry,omitempty"`                     // registry entries, in order
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Entries        []*Entry               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	Standings      []*Standing            `protobuf:"bytes,2,rep,name=standings,proto3" json:"standings,omitempty"`
+	Applied        uint64                 `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`                                     // index up to which the peer has told everything (heartbeat)
+	BeyondLog      bool                   `protobuf:"varint,4,opt,name=beyond_log,json=beyondLog,proto3" json:"beyond_log,omitempty"`                // the cursor lies before the log's start: take the state, then go on from `applied`
+	Registry       [][]byte               `protobuf:"bytes,5,rep,name=registry,proto3" json:"registry,omitempty"`                                    // registry entries, in order
+	StandingsIndex uint64                 `protobuf:"varint,6,opt,name=standings_index,json=standingsIndex,proto3" json:"standings_index,omitempty"` // of the peer's log, at which the standings were taken
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PullResponse) Reset() {
@@ -351,6 +353,13 @@ func (x *PullResponse) GetRegistry() [][]byte {
 		return x.Registry
 	}
 	return nil
+}
+
+func (x *PullResponse) GetStandingsIndex() uint64 {
+	if x != nil {
+		return x.StandingsIndex
+	}
+	return 0
 }
 
 type Entry struct {
@@ -838,14 +847,15 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\x05floor\x18\x04 \x01(\x12R\x05floor\x12\x1c\n" +
 	"\twatermark\x18\x05 \x01(\x12R\twatermark\x12\x1a\n" +
 	"\bdeclared\x18\x06 \x03(\tR\bdeclared\x12\x12\n" +
-	"\x04idle\x18\a \x03(\fR\x04idle\"\xd2\x01\n" +
+	"\x04idle\x18\a \x03(\fR\x04idle\"\xfb\x01\n" +
 	"\fPullResponse\x122\n" +
 	"\aentries\x18\x01 \x03(\v2\x18.watershed.peer.v1.EntryR\aentries\x129\n" +
 	"\tstandings\x18\x02 \x03(\v2\x1b.watershed.peer.v1.StandingR\tstandings\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\x04R\aapplied\x12\x1d\n" +
 	"\n" +
 	"beyond_log\x18\x04 \x01(\bR\tbeyondLog\x12\x1a\n" +
-	"\bregistry\x18\x05 \x03(\fR\bregistry\"7\n" +
+	"\bregistry\x18\x05 \x03(\fR\bregistry\x12'\n" +
+	"\x0fstandings_index\x18\x06 \x01(\x04R\x0estandingsIndex\"7\n" +
 	"\x05Entry\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
 	"\acommand\x18\x02 \x01(\fR\acommand\"\x88\x01\n" +
