@@ -13,7 +13,7 @@ import (
 // use.
 type Batch struct {
 	schema *crdt.Schema
-	table  []uint32 // open addressing, a power of two: index+1 into entries, 0 where free
+	table  []uint64 // open addressing, a power of two: the hash's high half and index+1 into slots; 0 where free
 	slots  []entry
 	keys   []byte // current block of the entries' keys
 	bytes  int
@@ -28,7 +28,7 @@ type entry struct {
 }
 
 const (
-	entrySize  = 72       // of an entry and its part of the table, in bytes
+	entrySize  = 80       // of an entry and its part of the table, in bytes
 	keyBlock   = 64 << 10 // keys are copied into blocks of this size
 	tableStart = 64
 	keepSlots  = 1024 // so many slots are kept for the next content, however few this one had
@@ -38,7 +38,7 @@ const (
 
 // NewBatch returns an empty batch of cells of that schema.
 func NewBatch(s *crdt.Schema) *Batch {
-	b := &Batch{schema: s, table: make([]uint32, tableStart)}
+	b := &Batch{schema: s, table: make([]uint64, tableStart)}
 	for _, op := range s.Ops {
 		b.grows = b.grows || op != crdt.OpRecords && op != crdt.OpCount
 	}
@@ -86,15 +86,17 @@ func (b *Batch) entry(s crdt.Slot) *entry {
 	mask := uint64(len(b.table) - 1)
 	i := h & mask
 	for ; b.table[i] != 0; i = (i + 1) & mask {
-		e := &b.slots[b.table[i]-1]
-		if e.hash == h && e.slot.Time == s.Time && e.slot.Class == s.Class && string(e.slot.Key) == string(s.Key) {
-			return e
+		if t := b.table[i]; t>>32 == h>>32 {
+			e := &b.slots[uint32(t)-1]
+			if e.slot.Time == s.Time && e.slot.Class == s.Class && string(e.slot.Key) == string(s.Key) {
+				return e
+			}
 		}
 	}
 	c := crdt.NewCell(b.schema)
 	s.Key = b.keep(s.Key)
 	b.slots = append(b.slots, entry{h, s, c, c.Size()})
-	b.table[i] = uint32(len(b.slots))
+	b.table[i] = h>>32<<32 | uint64(len(b.slots))
 	b.bytes += entrySize + len(s.Key) + c.Size()
 	if len(b.slots)*4 > len(b.table)*3 {
 		b.grow()
@@ -113,14 +115,14 @@ func (b *Batch) keep(key []byte) []byte {
 }
 
 func (b *Batch) grow() {
-	b.table = make([]uint32, 2*len(b.table))
+	b.table = make([]uint64, 2*len(b.table))
 	mask := uint64(len(b.table) - 1)
 	for k := range b.slots {
 		i := b.slots[k].hash & mask
 		for b.table[i] != 0 {
 			i = (i + 1) & mask
 		}
-		b.table[i] = uint32(k + 1)
+		b.table[i] = b.slots[k].hash>>32<<32 | uint64(k+1)
 	}
 }
 
@@ -149,7 +151,7 @@ func (b *Batch) Reset() {
 		return
 	}
 	if cap(b.slots) > max(4*len(b.slots), keepSlots) {
-		b.slots, b.table = nil, make([]uint32, tableStart)
+		b.slots, b.table = nil, make([]uint64, tableStart)
 	}
 	clear(b.slots)
 	clear(b.table)
