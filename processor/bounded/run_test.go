@@ -131,14 +131,14 @@ func config(t testing.TB, parts ...[][]byte) Config {
 
 // The rows are a function of job and files: of no batch's size, and of nothing that goroutines do.
 func TestBatchesDoNotShow(t *testing.T) {
-	cfg := config(t, rideLines(3000, 1), rideLines(1500, 2), rideLines(10, 3), nil)
+	cfg := config(t, rideLines(900, 1), rideLines(400, 2), rideLines(10, 3), nil)
 	want, stats := outcome(t, cfg)
-	if stats.Events != 2*4510 || !strings.Contains(want, `"last_fare"`) {
+	if stats.Events != 2*1310 || !strings.Contains(want, `"last_fare"`) {
 		t.Fatalf("%+v, %s", stats, want)
 	}
 	for _, c := range []Config{{FlushRecords: 1}, {FlushRecords: 7}, {FlushRecords: 10_000}, {FlushBytes: 1}, {FlushBytes: 5000}} {
 		cfg.FlushRecords, cfg.FlushBytes = c.FlushRecords, c.FlushBytes
-		for range 3 {
+		for range 2 {
 			if got, s := outcome(t, cfg); got != want || s != stats {
 				t.Errorf("batches of %d records, %d bytes: other rows or counts", c.FlushRecords, c.FlushBytes)
 			}
