@@ -265,6 +265,7 @@ type held struct {
 // storeModel drives a store by random actions beside the history of commands that it has applied.
 type storeModel struct {
 	tb          testing.TB
+	tableBytes  int64
 	fs          *vfs.MemFS
 	store       *Store
 	history     []*Writes // the replicated log: entry i has index i+1
@@ -272,7 +273,11 @@ type storeModel struct {
 	checkpoints [][]*Writes // the history of checkpoint i
 }
 
-func (m *storeModel) open(t *rapid.T) { m.store = must[*Store](t)(Open(testOptions(m.tb, m.fs))) }
+func (m *storeModel) open(t *rapid.T) {
+	o := testOptions(m.tb, m.fs)
+	o.TableBytes = m.tableBytes
+	m.store = must[*Store](t)(Open(o))
+}
 
 func (m *storeModel) closeViews(t *rapid.T) {
 	for _, h := range m.views {
@@ -303,10 +308,14 @@ func (m *storeModel) actions() map[string]func(*rapid.T) {
 			m.history = append(m.history, w)
 		},
 		"apply many": func(t *rapid.T) {
+			views := rapid.Bool().Draw(t, "with views")
 			for range rapid.IntRange(1, 20).Draw(t, "commands") {
 				w := genWrites(uint64(len(m.history))+1).Draw(t, "command")
 				check(t, m.store.Apply(w))
 				m.history = append(m.history, w)
+				if views { // leaves a table behind
+					check(t, must[*View](t)(m.store.View()).Close())
+				}
 			}
 		},
 		"view": func(t *rapid.T) {
@@ -372,7 +381,8 @@ func (m *storeModel) actions() map[string]func(*rapid.T) {
 // Whatever is done to a store, it holds what its commands say, once.
 func TestStoreModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		m := &storeModel{tb: t, fs: vfs.NewCrashableMem()}
+		size := rapid.SampledFrom([]int64{2 << 10, 1 << 20}).Draw(rt, "table bytes")
+		m := &storeModel{tb: t, tableBytes: size, fs: vfs.NewCrashableMem()}
 		m.open(rt)
 		defer func() {
 			m.closeViews(rt)
