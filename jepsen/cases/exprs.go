@@ -20,14 +20,9 @@ func compute(f func(x []float64) float64, names ...string) oracle.Expr {
 	}
 }
 
-// test is a condition over numbers. It is null where one of them is: a comparison with null says nothing.
+// test is a condition over numbers.
 func test(f func(x []float64) bool, names ...string) oracle.Expr {
 	return func(e env) (oracle.Value, error) {
-		for _, name := range names {
-			if k := e(name).Kind; k == oracle.Null || k == oracle.Absent {
-				return oracle.Value{Kind: oracle.Null}, nil
-			}
-		}
 		x, err := floats(e, names)
 		if err != nil {
 			return oracle.Value{}, err
