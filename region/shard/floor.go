@@ -36,7 +36,7 @@ func (c *Config) floorBase(g *Generation, unreachable []crdt.RegionID) int64 {
 	if mutant.On("retention-drops-open") {
 		base = g.Partial
 	}
-	if c.emits(g) && !mutant.On("outbox-ignored") {
+	if c.Emits(g) && !mutant.On("outbox-ignored") {
 		base = min(base, g.Outbox.Sent())
 	}
 	if mutant.On("retention-ignores-unreachable") {

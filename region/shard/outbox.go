@@ -80,10 +80,11 @@ func (o *Outbox) note() {
 	}
 }
 
-// emits reports whether this region sends the generation's rows.
-func (a *applier) emits(g *Generation) bool { return a.cfg.emits(g) }
+// emits reports whether this region sends the rows of a generation.
+func (a *applier) emits(g *Generation) bool { return a.cfg.Emits(g) }
 
-func (c *Config) emits(g *Generation) bool {
+// Emits reports whether this region sends the rows of a generation to sinks.
+func (c *Config) Emits(g *Generation) bool {
 	return (c.Owner || g.Job.Emit.EveryRegion) && len(g.Job.Emit.Sinks) > 0 && g.Job.Window.Kind != keyspace.Session
 }
 
