@@ -199,7 +199,7 @@ func (w *world) deliver(m message) {
 
 func (w *world) step() {
 	g := func(name string, n int) int { return rapid.IntRange(0, n-1).Draw(w.t, name) }
-	switch g("step", 12) {
+	switch g("step", 14) {
 	case 0, 1, 2, 3, 4:
 		w.read(feedSources[g("source", 3)], 1+g("records", 8))
 	case 5, 6:
@@ -227,6 +227,22 @@ func (w *world) step() {
 		_, err := w.feed.Remove(src)
 		w.must(err)
 		w.add(src)
+	case 12:
+		if shard := g("parked", len(w.shards)); shard > 0 { // one is always at work
+			w.feed.Park(shard)
+		}
+	case 13:
+		w.takeUp(g("taken up", len(w.shards)))
+	}
+}
+
+// takeUp takes up a shard that was left behind.
+func (w *world) takeUp(shard int) {
+	if !w.feed.Parked(shard) {
+		return
+	}
+	if _, misfits := w.feed.Reset(shard, maps.Clone(w.shards[shard].points)); misfits != nil {
+		w.t.Fatal("misfits of a sound log")
 	}
 }
 

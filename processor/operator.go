@@ -10,6 +10,7 @@ import (
 
 	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/keyspace"
+	"github.com/watershed-db/watershed/keyspace/mutant"
 	"github.com/watershed-db/watershed/log"
 	"github.com/watershed-db/watershed/processor/decode"
 	"github.com/watershed-db/watershed/processor/job"
@@ -144,6 +145,9 @@ func (o *Operator) judge(r *log.Record, before int64) (v Verdict, watermark int6
 	v.Time = et
 	if o.implausible(et, r.Timestamp) {
 		v.Outcome, v.Reason = crdt.Implausible, "the event time is too far after the log's timestamp"
+		if mutant.On("future-moves-watermark") {
+			return v, max(before, et-o.input.Bound)
+		}
 		return v, before
 	}
 	watermark = max(before, et-o.input.Bound)
@@ -158,6 +162,9 @@ func (o *Operator) judge(r *log.Record, before int64) (v Verdict, watermark int6
 			return v, watermark
 		case !pass.Bool():
 			v.Outcome = crdt.Filtered
+			if mutant.On("filtered-first") {
+				return v, before
+			}
 			return v, watermark
 		}
 	}
