@@ -238,10 +238,15 @@ func (w *world) pullSome(x int, sh *simShard) {
 
 // moveHorizon proposes the least floor that any region has told.
 func (sh *simShard) moveHorizon() {
+	for sh.w.chance(0.9) && sh.emit() {
+	}
 	h := sh.floor()
 	for y := range sh.w.names {
 		if y == sh.region {
 			continue
+		}
+		if sh.w.up(sh.region, y) && sh.w.chance(0.7) {
+			sh.told[y] = sh.w.shards[y][sh.shard].floor()
 		}
 		told, ok := sh.told[y]
 		if !ok {
