@@ -188,7 +188,7 @@ func (in *source) when(v Value) (int64, bool) {
 		if v = v.number(); v.Kind != Number {
 			return 0, false
 		}
-		ms := v.rat()
+		ms := v.written()
 		ms.Mul(ms, big.NewRat(int64(in.timeUnit), int64(time.Millisecond)))
 		whole := new(big.Int).Div(ms.Num(), ms.Denom())
 		if !whole.IsInt64() {

@@ -471,3 +471,11 @@ func TestImportsNothingOfTheProduct(t *testing.T) {
 		}
 	}
 }
+
+// A time in seconds means the millisecond that is written, not the float just below it.
+func TestFloatTimes(t *testing.T) {
+	in := source{timeUnit: time.Second}
+	if ms, ok := in.when(MakeFloat(1442018952.942)); !ok || ms != 1442018952942 {
+		t.Errorf("%d, %v", ms, ok)
+	}
+}

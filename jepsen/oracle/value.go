@@ -101,6 +101,18 @@ func (v Value) rat() *big.Rat {
 	return new(big.Rat).SetFloat64(v.Float)
 }
 
+// written is the value of a number as it is written: of a float the shortest decimal that means it.
+func (v Value) written() *big.Rat {
+	if v.Int != nil {
+		return v.rat()
+	}
+	x, ok := new(big.Rat).SetString(strconv.FormatFloat(v.Float, 'g', -1, 64))
+	if !ok {
+		panic("oracle: a float's decimal is no number")
+	}
+	return x
+}
+
 // identity is equal for values that are one key or one distinct value.
 func (v Value) identity() string {
 	switch v.Kind {

@@ -123,13 +123,38 @@ func (f *TimeFormat) number(v crdt.Value) (int64, error) {
 		}
 		return inRange(floorDiv(i*f.millis, f.perMilli))
 	case crdt.KindFloat:
-		ms := math.Floor(float64(v.Float()*float64(f.millis)) / float64(f.perMilli))
-		if !(ms >= minEventTime && ms <= maxEventTime) {
-			return 0, ErrTime
-		}
-		return int64(ms), nil
+		return f.float(v.Float())
 	}
 	return 0, ErrTime
+}
+
+// float converts a number of units with a fraction.
+func (f *TimeFormat) float(v float64) (int64, error) {
+	n := math.Floor(v)
+	if f.millis > 1 {
+		n = millisOf(v)
+	}
+	if math.Abs(n) < 1<<63 {
+		return inRange(floorDiv(int64(n), f.perMilli))
+	}
+	if n = math.Floor(n / float64(f.perMilli)); math.Abs(n) < 1<<63 {
+		return inRange(int64(n))
+	}
+	return 0, ErrTime
+}
+
+// millisOf cuts seconds to milliseconds. Seconds written to the millisecond mean it, though the float that is nearest to
+// them mostly lies beside it.
+func millisOf(s float64) float64 {
+	n := float64(s * 1000)
+	if r := math.Round(n); float64(r/1000) == s {
+		return r
+	}
+	n = math.Floor(n)
+	if float64(n/1000) > s {
+		n--
+	}
+	return n
 }
 
 func floorDiv(a, b int64) int64 {

@@ -39,6 +39,10 @@ func TestTimes(t *testing.T) {
 		{"us", unit(t, "us"), crdt.Int(1442018952942999), "2015-09-12T00:49:12.942Z"},
 		{"us before 1970", unit(t, "us"), crdt.Int(-1), "1969-12-31T23:59:59.999Z"},
 		{"ns", unit(t, "ns"), crdt.Int(1442018952942999999), "2015-09-12T00:49:12.942Z"},
+		{"us float", unit(t, "us"), crdt.Float(1442018952942999.8), "2015-09-12T00:49:12.942Z"},
+		{"ns float beyond 64 bits", unit(t, "ns"), crdt.Float(1e19), "2286-11-20T17:46:40.000Z"},
+		{"ns float of no year", unit(t, "ns"), crdt.Float(1e22), ""},
+		{"ns float", unit(t, "ns"), crdt.Float(-1), "1969-12-31T23:59:59.999Z"},
 		{"s of no year", unit(t, "s"), crdt.Int(253402300800), ""},
 		{"s that overflow", unit(t, "s"), crdt.Int(1 << 62), ""},
 		{"ms of year 0", unit(t, "ms"), crdt.Int(minEventTime - 1), ""},
@@ -146,4 +150,15 @@ func BenchmarkTime(b *testing.B) {
 			}
 		}
 	})
+}
+
+// Seconds written to the millisecond are that millisecond, though hardly any of them is a float.
+func TestSecondsToTheMillisecond(t *testing.T) {
+	f := unit(t, "s")
+	for ms := int64(minEventTime + 1); ms < maxEventTime; ms += 7_654_321_987 {
+		v, err := f.Parse(crdt.Float(float64(ms) / 1000))
+		if err != nil || v != ms {
+			t.Fatalf("%d ms came back as %d, %v", ms, v, err)
+		}
+	}
 }
