@@ -258,6 +258,10 @@ func (g *Group) halt(transfer bool) error {
 	return g.stopErr
 }
 
+// StepDown hands leadership to another member that is up, where this node leads, and goes on as its follower. It takes no
+// longer than a few election timeouts.
+func (g *Group) StepDown() { g.transferLeadership() }
+
 // transferLeadership hands leadership to a member that is up, within a few election timeouts.
 func (g *Group) transferLeadership() {
 	if !g.IsLeader() {

@@ -168,6 +168,9 @@ func (r *Replica) Leader() group.Member { return r.group.Leader() }
 // IsLeader says whether this node believes that it leads the shard. Only Propose and Linearizable know.
 func (r *Replica) IsLeader() bool { return r.group.IsLeader() }
 
+// StepDown hands leadership to another node that is up, where this one leads.
+func (r *Replica) StepDown() { r.group.StepDown() }
+
 // Staleness returns how long ago this replica heard from its leader: 0 on the leader, and the greatest Duration where it
 // never did.
 func (r *Replica) Staleness() time.Duration { return r.group.Status().Staleness }

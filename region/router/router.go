@@ -54,6 +54,9 @@ func (r *Router) Replica(id keyspace.ShardID) *replica.Replica {
 	return r.o.Replicas[id]
 }
 
+// State returns a shard's state as this node has it.
+func (r *Router) State(id keyspace.ShardID) *shard.State { return r.o.Replicas[id].State() }
+
 // Address returns where a node of the region serves gRPC, "" for an unknown one.
 func (r *Router) Address(node string) string {
 	for _, n := range r.o.Nodes {

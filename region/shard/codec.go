@@ -19,6 +19,11 @@ const version = 1
 // first two bytes.
 func Encode(c Command) []byte { return c.appendBody([]byte{byte(c.kind()), version}) }
 
+// AdvanceCommand returns the command that holds an Advance, given its crdt encoding.
+func AdvanceCommand(advance []byte) []byte {
+	return append([]byte{byte(KindAdvance), version}, advance...)
+}
+
 // KindOf returns the kind of an encoded command, 0 where there is none.
 func KindOf(b []byte) Kind {
 	if len(b) < commandHead || b[1] != version || blank(Kind(b[0])) == nil {

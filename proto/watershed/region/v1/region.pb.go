@@ -263,12 +263,13 @@ func (x *AdvanceRequest) GetAdvance() []byte {
 }
 
 type AdvanceResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Outcome       Outcome                `protobuf:"varint,1,opt,name=outcome,proto3,enum=watershed.region.v1.Outcome" json:"outcome,omitempty"`
-	Frontier      []byte                 `protobuf:"bytes,2,opt,name=frontier,proto3" json:"frontier,omitempty"`     // present points of the sources named, when refused or mismatched
-	Mismatched    []string               `protobuf:"bytes,3,rep,name=mismatched,proto3" json:"mismatched,omitempty"` // sources
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Outcome           Outcome                `protobuf:"varint,1,opt,name=outcome,proto3,enum=watershed.region.v1.Outcome" json:"outcome,omitempty"`
+	Frontier          []byte                 `protobuf:"bytes,2,opt,name=frontier,proto3" json:"frontier,omitempty"`                                            // present points of the sources named, when refused or mismatched
+	Mismatched        []string               `protobuf:"bytes,3,rep,name=mismatched,proto3" json:"mismatched,omitempty"`                                        // sources, for people
+	MismatchedSources [][]byte               `protobuf:"bytes,4,rep,name=mismatched_sources,json=mismatchedSources,proto3" json:"mismatched_sources,omitempty"` // crdt.AppendSource
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *AdvanceResponse) Reset() {
@@ -318,6 +319,13 @@ func (x *AdvanceResponse) GetFrontier() []byte {
 func (x *AdvanceResponse) GetMismatched() []string {
 	if x != nil {
 		return x.Mismatched
+	}
+	return nil
+}
+
+func (x *AdvanceResponse) GetMismatchedSources() [][]byte {
+	if x != nil {
+		return x.MismatchedSources
 	}
 	return nil
 }
@@ -1002,13 +1010,14 @@ const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"deployment\x18\x01 \x01(\tR\n" +
 	"deployment\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x18\n" +
-	"\aadvance\x18\x03 \x01(\fR\aadvance\"\x85\x01\n" +
+	"\aadvance\x18\x03 \x01(\fR\aadvance\"\xb4\x01\n" +
 	"\x0fAdvanceResponse\x126\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x1c.watershed.region.v1.OutcomeR\aoutcome\x12\x1a\n" +
 	"\bfrontier\x18\x02 \x01(\fR\bfrontier\x12\x1e\n" +
 	"\n" +
 	"mismatched\x18\x03 \x03(\tR\n" +
-	"mismatched\"`\n" +
+	"mismatched\x12-\n" +
+	"\x12mismatched_sources\x18\x04 \x03(\fR\x11mismatchedSources\"`\n" +
 	"\x0eProposeRequest\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
