@@ -185,6 +185,9 @@ func (c Config) Epoch() uint64 {
 	return 1<<16 | uint64(r.Member)
 }
 
+// RegionID returns the own region.
+func (c Config) RegionID() crdt.RegionID { return crdt.RegionID(c.Region) }
+
 // RegionIDs lists all member regions, sorted.
 func (c Config) RegionIDs() []crdt.RegionID {
 	out := make([]crdt.RegionID, 0, len(c.Regions))

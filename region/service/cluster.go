@@ -1,0 +1,140 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/watershed-db/watershed/keyspace"
+	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
+	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
+	"github.com/watershed-db/watershed/region/config"
+)
+
+const (
+	// upWithin bounds the question whether a node of this region is up.
+	upWithin = 400 * time.Millisecond
+	// summaryWithin bounds the question how another region is, over all its nodes.
+	summaryWithin = 1500 * time.Millisecond
+)
+
+// clusterService serves the topology.
+type clusterService struct {
+	watershedv1.UnimplementedClusterServiceServer
+	*Server
+}
+
+// Topology implements the service.
+func (s clusterService) Topology(ctx context.Context, _ *watershedv1.TopologyRequest) (*watershedv1.TopologyResponse, error) {
+	out := &watershedv1.TopologyResponse{
+		Deployment: s.o.Deployment, Region: s.o.Region, Node: s.o.Node, Shards: uint32(s.o.Shards), Version: s.o.Version,
+		Regions: make([]*watershedv1.Region, len(s.o.Regions)),
+	}
+	var asking sync.WaitGroup
+	for i, r := range s.o.Regions {
+		asking.Go(func() {
+			if r.Name == s.o.Region {
+				out.Regions[i] = s.ownRegion(ctx)
+			} else {
+				out.Regions[i] = s.otherRegion(ctx, r)
+			}
+		})
+	}
+	asking.Wait()
+	return out, nil
+}
+
+// ownRegion tells how this region sees itself.
+func (s *Server) ownRegion(ctx context.Context) *watershedv1.Region {
+	self, _ := s.o.Member(s.o.Region)
+	out := &watershedv1.Region{
+		Name: self.Name, Member: uint32(self.Member), Reachable: true, Nodes: make([]*watershedv1.Node, len(s.o.Nodes)),
+	}
+	var asking sync.WaitGroup
+	for i, n := range s.o.Nodes {
+		out.Nodes[i] = &watershedv1.Node{Id: n.ID, Grpc: n.GRPC, Http: n.HTTP, Up: n.ID == s.o.Node}
+		if n.ID == s.o.Node {
+			continue
+		}
+		asking.Go(func() { out.Nodes[i].Up = s.isUp(ctx, n.GRPC) })
+	}
+	for i := range s.o.Router.Shards() {
+		r := s.o.Router.Replica(keyspace.ShardID(i))
+		st := r.Status()
+		sh := &watershedv1.Shard{
+			Shard: uint32(i), Leader: st.Leader.ID, Term: st.Term, AppliedIndex: st.Applied, Owner: s.o.Owner, Epoch: s.o.Epoch(),
+		}
+		if s.o.Lags != nil {
+			sh.Lag = s.o.Lags.Lag(r)
+		}
+		out.Shards = append(out.Shards, sh)
+	}
+	asking.Wait()
+	return out
+}
+
+func (s *Server) isUp(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, upWithin)
+	defer cancel()
+	conn, err := s.o.Conns.To(address)
+	if err != nil {
+		return false
+	}
+	answer, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{})
+	return err == nil && answer.GetStatus() == healthv1.HealthCheckResponse_SERVING
+}
+
+// otherRegion asks another region how it sees itself.
+func (s *Server) otherRegion(ctx context.Context, r config.Region) *watershedv1.Region {
+	out := &watershedv1.Region{Name: r.Name, Member: uint32(r.Member)}
+	answer, err := s.summary(ctx, r)
+	if err != nil {
+		out.Note = "cannot be reached: " + status.Convert(err).Message()
+		return out
+	}
+	if err := proto.Unmarshal(answer.GetRegion(), out); err != nil || out.GetName() != r.Name {
+		return &watershedv1.Region{Name: r.Name, Member: uint32(r.Member), Note: "sent a malformed summary"}
+	}
+	return out
+}
+
+func (s *Server) summary(ctx context.Context, r config.Region) (answer *peerv1.SummaryResponse, err error) {
+	ctx, cancel := context.WithTimeout(ctx, summaryWithin)
+	defer cancel()
+	err = s.anyNode(ctx, r, func(ctx context.Context, conn *grpc.ClientConn) error {
+		answer, err = peerv1.NewPeerServiceClient(conn).Summary(ctx, &peerv1.SummaryRequest{Hello: s.hello()})
+		return err
+	})
+	return answer, err
+}
+
+// anyNode calls a region's nodes one after the other until one answers. Each gets a part of the time.
+func (s *Server) anyNode(ctx context.Context, r config.Region, call func(ctx context.Context, conn *grpc.ClientConn) error) error {
+	err := fmt.Errorf("no node of %s is known", r.Name)
+	for i, address := range r.GRPC {
+		if ctx.Err() != nil {
+			return err
+		}
+		part := upWithin
+		if deadline, ok := ctx.Deadline(); ok {
+			part = max(time.Until(deadline)/time.Duration(len(r.GRPC)-i), time.Millisecond)
+		}
+		conn, e := s.o.Conns.To(address)
+		if err = e; err != nil {
+			continue
+		}
+		try, cancel := context.WithTimeout(ctx, part)
+		err = call(try, conn)
+		cancel()
+		if err == nil || !temporary(err) {
+			return err
+		}
+	}
+	return err
+}

@@ -1,0 +1,77 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/watershed-db/watershed/keyspace"
+	"github.com/watershed-db/watershed/region/router"
+)
+
+// Pages serves a node's HTTP port: /metrics, /healthz, /readyz and /debug/pprof.
+type Pages struct{ http *http.Server }
+
+// NewPages returns the pages of a node. ready names what the node still waits for, "" for nothing.
+func NewPages(metrics prometheus.Gatherer, ready func() string, logger hclog.Logger) *Pages {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if why := ready(); why != "" {
+			http.Error(w, why, http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return &Pages{&http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: logger.Named("http").StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true}),
+	}}
+}
+
+// Serve answers requests that come in by l, until Stop. It owns l.
+func (p *Pages) Serve(l net.Listener) error {
+	if err := p.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
+	return nil
+}
+
+// Stop ends all requests, but gives them a moment.
+func (p *Pages) Stop(within time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	if err := p.http.Shutdown(ctx); err != nil {
+		return p.http.Close()
+	}
+	return nil
+}
+
+// NotReady names the shards of this node that have no leader or lag behind it, "" for none.
+func NotReady(r *router.Router) string {
+	var waits []string
+	for i := range r.Shards() {
+		if !r.Replica(keyspace.ShardID(i)).Ready() {
+			waits = append(waits, fmt.Sprint(i))
+		}
+	}
+	if len(waits) == 0 {
+		return ""
+	}
+	return "no leader, or not caught up: shard " + strings.Join(waits, ", ")
+}

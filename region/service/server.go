@@ -1,0 +1,125 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
+	regionv1 "github.com/watershed-db/watershed/proto/watershed/region/v1"
+	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
+	"github.com/watershed-db/watershed/region/config"
+	"github.com/watershed-db/watershed/region/coordinator"
+	"github.com/watershed-db/watershed/region/replica"
+	"github.com/watershed-db/watershed/region/router"
+)
+
+// PeerStreams are the parts of PeerService that region/peer serves.
+type PeerStreams interface {
+	Pull(peerv1.PeerService_PullServer) error
+	State(*peerv1.StateRequest, peerv1.PeerService_StateServer) error
+}
+
+// Lags tells how far this node is behind other regions, for topology; region/peer knows it for the shards that this node
+// leads.
+type Lags interface {
+	Lag(r *replica.Replica) []*watershedv1.PeerLag
+}
+
+// Options says what a Server serves.
+type Options struct {
+	config.Config
+	Version     string
+	Router      *router.Router
+	Conns       *router.Conns // to nodes of any region; not closed by the Server
+	Coordinator *coordinator.Coordinator
+	Peers       PeerStreams // nil: Pull and State are unimplemented
+	Lags        Lags        // nil: nothing is known
+	Logger      hclog.Logger
+	Registerer  prometheus.Registerer
+}
+
+// Server serves a node's gRPC port.
+type Server struct {
+	o        Options
+	grpc     *grpc.Server
+	health   *health.Server
+	metrics  *callMetrics
+	refusals refusals
+
+	mu struct {
+		sync.Mutex
+		stopping bool
+	}
+}
+
+// ErrPortInUse says that something else listens on an address of this node's.
+var ErrPortInUse = errors.New("address is in use")
+
+// Listen opens a port of this node. It fails with ErrPortInUse.
+func Listen(what, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s port %s: %w", what, address, ErrPortInUse)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s port: %w", what, err)
+	}
+	return l, nil
+}
+
+// New returns a Server that serves nothing yet.
+func New(o Options) *Server {
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	s := &Server{o: o, health: health.NewServer(), metrics: newCallMetrics(o.Registerer)}
+	s.refusals.logger = o.Logger
+	s.refusals.counter = newRefused(o.Registerer)
+	s.grpc = grpc.NewServer(
+		grpc.MaxRecvMsgSize(router.MaxMessage), grpc.MaxSendMsgSize(router.MaxMessage),
+		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 5 * time.Second}),
+		grpc.MaxConcurrentStreams(1000),
+	)
+	watershedv1.RegisterStateServiceServer(s.grpc, stateService{Server: s})
+	watershedv1.RegisterJobServiceServer(s.grpc, jobService{Server: s})
+	watershedv1.RegisterClusterServiceServer(s.grpc, clusterService{Server: s})
+	regionv1.RegisterShardServiceServer(s.grpc, shardService{Server: s})
+	regionv1.RegisterCoordinatorServiceServer(s.grpc, coordinatorService{Server: s})
+	peerv1.RegisterPeerServiceServer(s.grpc, peerService{Server: s})
+	healthv1.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+	return s
+}
+
+// Serve answers calls that come in by l, until Stop. It owns l.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve gRPC: %w", err)
+	}
+	return nil
+}
+
+// Drain tells clients to go elsewhere; calls under way go on.
+func (s *Server) Drain() { s.health.Shutdown() }
+
+// Stop takes no more calls, and ends those that do not end by themselves within a moment. It may be called twice.
+func (s *Server) Stop(within time.Duration) {
+	s.Drain()
+	hard := time.AfterFunc(within, s.grpc.Stop)
+	defer hard.Stop()
+	s.grpc.GracefulStop()
+}
