@@ -1,0 +1,318 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/watershed-db/watershed/keyspace"
+	"github.com/watershed-db/watershed/processor/job"
+	"github.com/watershed-db/watershed/region/config"
+	"github.com/watershed-db/watershed/region/coordinator"
+	"github.com/watershed-db/watershed/region/group"
+	"github.com/watershed-db/watershed/region/replica"
+	"github.com/watershed-db/watershed/region/router"
+	"github.com/watershed-db/watershed/region/service"
+	"github.com/watershed-db/watershed/region/shard"
+)
+
+// ErrTooOld says that a live job uses a built-in in a version that this build does not have (rules A11).
+var ErrTooOld = errors.New("this version of watershed is too old for a job that runs")
+
+// Env is what a part of a node works with. The parts share it and change nothing in it.
+type Env struct {
+	Config     config.Config
+	Router     *router.Router
+	Conns      *router.Conns // to nodes of any region
+	Registerer prometheus.Registerer
+	Logger     hclog.Logger
+}
+
+// Parts are what a node runs beside its replicas, filled in by whoever knows them.
+type Parts struct {
+	// Logs is the region's log. Required.
+	Logs coordinator.Logs
+	// Run lists what runs for as long as the node does, such as its worker. An error, or a return before ctx ends, ends
+	// the node.
+	Run []func(ctx context.Context, env *Env) error
+	// Lead lists the tasks of every shard's leader, such as its emitter, see replica.Replica.Lead.
+	Lead []func(ctx context.Context, env *Env, r *replica.Replica)
+	// Serve returns what serves other regions' streams, and what knows how far behind them this one is.
+	Serve func(env *Env) (service.PeerStreams, service.Lags)
+}
+
+// Listeners are ports that are open already, for tests; a nil one is opened as configured. The node owns them.
+type Listeners struct{ Raft, GRPC, HTTP net.Listener }
+
+// Options says what a Node runs on.
+type Options struct {
+	Config  config.Config // as config.Parse returns it
+	Version string
+	Parts   Parts
+	Logger  hclog.Logger // default: none
+	// Fatal is told of failures after which nothing that this process says about its state can be trusted. It is to end
+	// the process and not to return. Required.
+	Fatal     func(error)
+	Listeners Listeners
+}
+
+// Node is one node of a region.
+type Node struct {
+	o        Options
+	env      *Env
+	registry *prometheus.Registry
+	lock     *os.File
+	cache    *pebble.Cache
+	host     *group.Host
+	replicas []*replica.Replica
+	grpc     net.Listener
+	http     net.Listener
+	server   *service.Server
+	pages    *service.Pages
+	closing  sync.Once
+	closed   error
+}
+
+// Open takes hold of the node's folder and ports and starts its replicas. Nothing is served yet. Every error is one line,
+// and leaves the folder as it was.
+func Open(o Options) (node *Node, err error) {
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	n := &Node{o: o, registry: prometheus.NewRegistry()}
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.env = &Env{Config: o.Config, Conns: router.NewConns(), Registerer: n.registry, Logger: o.Logger}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if err := o.Config.Validate(); err != nil {
+		return nil, err
+	}
+	if n.lock, err = openFolder(o.Config); err != nil {
+		return nil, err
+	}
+	if err := n.listen(); err != nil {
+		return nil, err
+	}
+	if err := n.openReplicas(); err != nil {
+		return nil, err
+	}
+	if err := n.checkPins(); err != nil {
+		return nil, err
+	}
+	n.wire()
+	return n, nil
+}
+
+func (n *Node) listen() (err error) {
+	c, l := n.o.Config, n.o.Listeners
+	if n.grpc = l.GRPC; n.grpc == nil {
+		if n.grpc, err = service.Listen("grpc", c.Listen.GRPC); err != nil {
+			return err
+		}
+	}
+	if n.http = l.HTTP; n.http == nil {
+		if n.http, err = service.Listen("http", c.Listen.HTTP); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openReplicas starts the Raft host and all shards, several at once: each may have some log to replay.
+func (n *Node) openReplicas() (err error) {
+	c := n.o.Config
+	var members []group.Member
+	for _, m := range c.Nodes {
+		members = append(members, group.Member{ID: m.ID, Address: m.Raft})
+	}
+	n.host, err = group.Open(group.Config{
+		Dir: filepath.Join(c.Data, raftFolder), Deployment: c.Deployment, Region: c.Region, NodeID: c.Node, Members: members,
+		Listen: c.Listen.Raft, Listener: n.o.Listeners.Raft, Logger: n.o.Logger, Fatal: n.o.Fatal,
+		HeartbeatTimeout: c.Raft.Heartbeat.D(), ElectionTimeout: c.Raft.Election.D(), LeaderLeaseTimeout: c.Raft.Lease.D(),
+		CommitTimeout: c.Raft.Commit.D(), ProposeTimeout: c.Raft.Propose.D(), TrailingBytes: uint64(c.Raft.LogBytes),
+	})
+	if err != nil {
+		return err
+	}
+	n.cache = pebble.NewCache(int64(c.Store.Cache))
+	n.replicas = make([]*replica.Replica, c.Shards)
+	var opening errgroup.Group
+	opening.SetLimit(4)
+	for i := range n.replicas {
+		opening.Go(func() (err error) {
+			n.replicas[i], err = replica.Open(replica.Options{
+				Shard: shard.Config{
+					Self: c.RegionID(), Regions: c.RegionIDs(), Shard: keyspace.ShardID(i), Shards: c.Shards, Owner: c.Owns(),
+				},
+				Dir:  filepath.Join(c.Data, shardsFolder, fmt.Sprintf("%04d", i)),
+				Host: n.host, Cache: n.cache, TableBytes: int64(c.Store.Table), Fatal: n.o.Fatal, Logger: n.o.Logger,
+			})
+			return err
+		})
+	}
+	return opening.Wait()
+}
+
+// checkPins refuses to run with a live job that uses what this build does not have.
+func (n *Node) checkPins() error {
+	have := map[string]uint16{}
+	for _, p := range job.Announced() {
+		have[p.Name] = p.Version
+	}
+	for _, e := range n.replicas[0].State().Registry().Jobs() {
+		for _, p := range e.Pinned {
+			if have[p.Name] < p.Version {
+				return fmt.Errorf("%w: job %s uses %s in version %d, this one has %d", ErrTooOld, e.Name, p.Name, p.Version, have[p.Name])
+			}
+		}
+	}
+	return nil
+}
+
+// wire puts router, coordinator and services round the replicas.
+func (n *Node) wire() {
+	c := n.o.Config
+	var nodes []router.Node
+	var ids []string
+	for _, m := range c.Nodes {
+		nodes, ids = append(nodes, router.Node{ID: m.ID, GRPC: m.GRPC}), append(ids, m.ID)
+	}
+	n.env.Router = router.New(router.Options{Deployment: c.Deployment, Nodes: nodes, Replicas: n.replicas, Conns: n.env.Conns})
+	first := n.replicas[0]
+	leads := coordinator.New(coordinator.Options{
+		Deployment: c.Deployment, Region: c.RegionID(), Nodes: ids, Shards: n.env.Router, Logs: n.o.Parts.Logs,
+		Logger: n.o.Logger.Named("coordinator"), Changed: first.Changed,
+		NotLeader: func() error { return n.env.Router.Status(&group.NotLeaderError{Leader: first.Leader()}) },
+	})
+	first.Lead(leads.Run)
+	o := service.Options{
+		Config: c, Version: n.o.Version, Router: n.env.Router, Conns: n.env.Conns, Coordinator: leads,
+		Logger: n.o.Logger.Named("service"), Registerer: n.registry,
+	}
+	if n.o.Parts.Serve != nil {
+		o.Peers, o.Lags = n.o.Parts.Serve(n.env)
+	}
+	for _, task := range n.o.Parts.Lead {
+		for _, r := range n.replicas {
+			r.Lead(func(ctx context.Context) { task(ctx, n.env, r) })
+		}
+	}
+	n.registry.MustRegister(service.NewShardMetrics(n.env.Router))
+	n.server = service.New(o)
+	n.pages = service.NewPages(n.registry, func() string { return service.NotReady(n.env.Router) }, n.o.Logger)
+}
+
+// Env returns what the node's parts work with.
+func (n *Node) Env() *Env { return n.env }
+
+// GRPC returns the address that gRPC is served at.
+func (n *Node) GRPC() string { return n.grpc.Addr().String() }
+
+// HTTP returns the address that the pages are served at.
+func (n *Node) HTTP() string { return n.http.Addr().String() }
+
+// errEnded says that a part of the node returned though nothing told it to.
+var errEnded = errors.New("a part of the node ended by itself")
+
+// Run serves until ctx ends or a part of the node fails, and closes the node: leadership is handed on first. It returns
+// nil where ctx ended it and everything closed well.
+func (n *Node) Run(ctx context.Context) error {
+	running, ctx := errgroup.WithContext(ctx)
+	running.Go(func() error { return n.server.Serve(n.grpc) })
+	running.Go(func() error { return n.pages.Serve(n.http) })
+	var parts sync.WaitGroup
+	for _, run := range n.o.Parts.Run {
+		parts.Add(1)
+		running.Go(func() error {
+			defer parts.Done()
+			err := run(ctx, n.env)
+			if err == nil && ctx.Err() == nil {
+				err = errEnded
+			}
+			if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+				err = nil
+			}
+			return err
+		})
+	}
+	c := n.o.Config
+	n.o.Logger.Info("node runs", "deployment", c.Deployment, "region", c.Region, "node", c.Node, "shards", c.Shards,
+		"grpc", n.GRPC(), "http", n.HTTP(), "version", n.o.Version)
+	<-ctx.Done()
+	n.server.Drain()
+	n.stepDown()
+	parts.Wait()
+	closed := n.Close()
+	return errors.Join(running.Wait(), closed)
+}
+
+// stepDown hands all leadership on, at once.
+func (n *Node) stepDown() {
+	var handing sync.WaitGroup
+	defer handing.Wait()
+	for _, r := range n.replicas {
+		handing.Go(r.StepDown)
+	}
+}
+
+const (
+	// callsWithin is how long calls under way have when a node stops.
+	callsWithin = 2 * time.Second
+	// requestsWithin is the same for requests of the pages.
+	requestsWithin = 500 * time.Millisecond
+)
+
+// Close ends everything that Open began. It may be called twice. A node that Run closes needs no Close.
+func (n *Node) Close() error {
+	n.closing.Do(func() { n.closed = n.close() })
+	return n.closed
+}
+
+func (n *Node) close() error {
+	var errs []error
+	if n.server != nil {
+		n.server.Stop(callsWithin)
+		errs = append(errs, n.pages.Stop(requestsWithin))
+	}
+	for _, l := range [...]net.Listener{n.grpc, n.http} {
+		if l != nil {
+			l.Close() // closed already where it was served
+		}
+	}
+	stopped := make([]error, len(n.replicas))
+	var stopping sync.WaitGroup
+	for i, r := range n.replicas {
+		if r != nil {
+			stopping.Go(func() { stopped[i] = r.Close() })
+		}
+	}
+	stopping.Wait()
+	errs = append(errs, stopped...)
+	if n.host != nil {
+		errs = append(errs, n.host.Close())
+	} else if l := n.o.Listeners.Raft; l != nil {
+		errs = append(errs, l.Close())
+	}
+	errs = append(errs, n.env.Conns.Close())
+	if n.cache != nil {
+		n.cache.Unref()
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
+	}
+	return errors.Join(errs...)
+}
