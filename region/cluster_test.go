@@ -285,4 +285,3 @@ func (c *cluster) expect(i int, in *watershedv1.ScanRequest, want []string) {
 		return err
 	})
 }
-
