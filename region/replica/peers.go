@@ -41,3 +41,9 @@ func (r *Replica) result(k shard.Kind, applied any, err error) (shard.Result, er
 func (r *Replica) LatestOuts(index uint64, limit int) (list []shard.Out, to uint64, ok bool) {
 	return r.machine.LatestOuts(index, limit)
 }
+
+// ReadOut returns the encoded command at an index that LatestOuts or a Snapshot's OutAfter named, if the log still holds
+// it.
+func (r *Replica) ReadOut(index uint64) (command []byte, ok bool, err error) {
+	return r.log.Read(uint32(r.id), index)
+}

@@ -37,6 +37,7 @@ type Replica struct {
 	logger   hclog.Logger
 	machine  *shard.Machine
 	group    *group.Group
+	log      *group.LogStore // the node's
 	watchers watchers
 	outcomes outcomes
 
@@ -79,6 +80,7 @@ func Open(o Options) (*Replica, error) {
 	if r.group, err = o.Host.Start(uint32(r.id), r.machine); err != nil {
 		return nil, errors.Join(err, r.machine.Close())
 	}
+	r.log = o.Host.Log()
 	r.group.OnLeader(r.lead)
 	return r, nil
 }

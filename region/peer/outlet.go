@@ -1,0 +1,244 @@
+package peer
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/keyspace/mutant"
+	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
+	"github.com/watershed-db/watershed/region/shard"
+)
+
+const (
+	maxScan    = 256     // markers looked at, at once
+	maxHeld    = 1 << 12 // commands held back for one puller
+	maxBatch   = 1 << 20 // bytes of entries in a message, give or take one entry
+	entryExtra = 32      // what an entry costs beyond its command, in bytes of credit
+)
+
+// outlet is the order in which one puller is told of the commands of a shard's log: those of the own region's sources at
+// once, those that came from other regions when they have been held for a while. It has no goroutine and no clock.
+type outlet struct {
+	replica Replica
+	self    crdt.RegionID
+	forward time.Duration
+	book    *book // what the puller told
+
+	scanned uint64 // all markers up to here were looked at
+	beyond  bool   // commands were wanted that the log no longer holds
+	held    []heldOut
+	ready   []readyOut // in order of sending
+}
+
+// heldOut is a command that waits for the puller to get it from elsewhere.
+type heldOut struct {
+	index uint64
+	since time.Time
+	head  head
+}
+
+// readyOut is a command to be sent; raw is nil where it has yet to be read.
+type readyOut struct {
+	index uint64
+	raw   []byte
+}
+
+// head is what an Advance or AddSources says of itself, without its cells.
+type head struct {
+	generation crdt.GenerationID
+	group      crdt.RegionID
+	to         []shard.SourcePoint
+	sources    bool // an AddSources
+}
+
+func headOf(c shard.Command) (head, bool) {
+	switch c := c.(type) {
+	case *shard.Advance:
+		h := head{generation: c.Generation, group: c.Group}
+		for _, x := range c.Ranges {
+			h.to = append(h.to, shard.SourcePoint{Source: x.Source, Point: x.To})
+		}
+		return h, true
+	case *shard.AddSources:
+		return head{c.Generation, c.Group, c.Sources, true}, true
+	}
+	return head{}, false
+}
+
+// has reports whether the puller has told that a command would change nothing there. An Advance that leads to the same
+// offset with another history is not had: the puller must see it.
+func (b *book) has(h head) bool {
+	s := b.told[h.generation]
+	if s == nil || h.sources && !slices.Contains(s.Declared, h.group) {
+		return false
+	}
+	for _, sp := range h.to {
+		p, ok := s.Frontier[sp.Source]
+		switch {
+		case !ok || p.Offset < sp.Point.Offset:
+			return false
+		case p.Offset == sp.Point.Offset && p != sp.Point && !(h.sources && p.Chain == sp.Point.Chain):
+			return false
+		}
+	}
+	return true
+}
+
+// scan looks at the next markers. More is true where it left some.
+func (o *outlet) scan(now time.Time) (more bool, err error) {
+	list, to, ok := o.replica.LatestOuts(o.scanned, maxScan)
+	if !ok {
+		if list, to, err = o.stored(); err != nil {
+			return false, err
+		}
+	}
+	size := 0
+	for _, out := range list {
+		if size >= maxBatch {
+			o.scanned = out.Index - 1
+			return true, nil
+		}
+		if out.Kind != shard.OutAdvance && out.Kind != shard.OutSources {
+			continue // a horizon and an installed group show in the standings
+		}
+		raw, h, err := o.read(out.Index)
+		switch {
+		case err != nil:
+			return false, err
+		case raw == nil || o.book.has(h):
+		case h.group == o.self:
+			o.ready = append(o.ready, readyOut{out.Index, raw})
+			size += len(raw)
+		case !mutant.On("source-not-forwarded"):
+			o.hold(heldOut{out.Index, now, h})
+		}
+	}
+	o.scanned = to
+	return len(list) == maxScan, nil
+}
+
+// stored is LatestOuts of what only the store still knows.
+func (o *outlet) stored() ([]shard.Out, uint64, error) {
+	snap, err := o.replica.Snapshot()
+	if err != nil {
+		return nil, 0, err
+	}
+	defer snap.Close()
+	if first, _ := o.replica.LogBounds(); o.scanned+1 < first {
+		o.scanned, o.beyond = first-1, true
+	}
+	list, complete, err := snap.OutAfter(o.scanned, maxScan)
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case !complete:
+		o.beyond = true
+		return nil, snap.Index - min(snap.Index, shard.KeptOut), nil
+	case len(list) == maxScan:
+		return list, list[maxScan-1].Index, nil
+	}
+	return list, snap.Index, nil
+}
+
+// hold keeps a command back. Where too many are, the first of them goes.
+func (o *outlet) hold(h heldOut) {
+	if len(o.held) == maxHeld {
+		o.free()
+	}
+	o.held = append(o.held, h)
+}
+
+// free makes the first command that is held ready, if it is still wanted.
+func (o *outlet) free() {
+	if h := o.held[0]; !o.book.has(h.head) {
+		o.ready = append(o.ready, readyOut{index: h.index})
+	}
+	o.held = o.held[1:]
+}
+
+// read returns the command at an index of the log with its head, nil where the log no longer holds it.
+func (o *outlet) read(index uint64) ([]byte, head, error) {
+	raw, ok, err := o.replica.ReadOut(index)
+	switch {
+	case err != nil:
+		return nil, head{}, err
+	case !ok:
+		o.beyond = true
+		return nil, head{}, nil
+	}
+	c, err := shard.Decode(raw)
+	if err != nil {
+		return nil, head{}, fmt.Errorf("log entry %d: %w", index, err)
+	}
+	h, ok := headOf(c)
+	if !ok {
+		return nil, head{}, fmt.Errorf("log entry %d: a %T has the marker of an Advance", index, c)
+	}
+	return raw, h, nil
+}
+
+// release makes ready what has been held long enough and is still wanted.
+func (o *outlet) release(now time.Time) {
+	for len(o.held) > 0 && now.Sub(o.held[0].since) >= o.forward {
+		o.free()
+	}
+}
+
+// due returns when the next held command is to be released, the zero time for none.
+func (o *outlet) due() time.Time {
+	if len(o.held) == 0 {
+		return time.Time{}
+	}
+	return o.held[0].since.Add(o.forward)
+}
+
+// told returns the index up to which nothing is left to be told.
+func (o *outlet) told() uint64 {
+	to := o.scanned
+	if len(o.held) > 0 {
+		to = min(to, o.held[0].index-1)
+	}
+	for _, r := range o.ready {
+		to = min(to, r.index-1)
+	}
+	return to
+}
+
+// batch takes the next entries to send, within credit: at least one where there is any credit and anything ready. It
+// returns their cost.
+func (o *outlet) batch(credit int64) (list []*peerv1.Entry, cost int64, err error) {
+	for len(o.ready) > 0 && cost < min(credit, maxBatch) {
+		r := o.ready[0]
+		o.ready = o.ready[1:]
+		raw := r.raw
+		if raw == nil {
+			if raw, _, err = o.read(r.index); err != nil {
+				return nil, 0, err
+			}
+		}
+		if raw == nil {
+			continue
+		}
+		if mutant.On("forward-cut") {
+			raw = o.cut(raw)
+		}
+		list = append(list, &peerv1.Entry{Index: r.index, Command: raw})
+		cost += int64(len(raw)) + entryExtra
+	}
+	return list, cost, nil
+}
+
+// cut is a seeded bug: it takes out of an Advance what the own horizon has passed (rules A6 forbids it).
+func (o *outlet) cut(raw []byte) []byte {
+	c, err := shard.Decode(raw)
+	x, ok := c.(*shard.Advance)
+	if err != nil || !ok {
+		return raw
+	}
+	if g := o.replica.State().Generation(x.Generation); g != nil {
+		x.Deltas = slices.DeleteFunc(x.Deltas, func(d crdt.Delta) bool { return d.Slot.Time <= g.Horizon })
+	}
+	return shard.Encode(x)
+}

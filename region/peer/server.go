@@ -1,0 +1,191 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/watershed-db/watershed/crdt"
+	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
+	"github.com/watershed-db/watershed/region/group"
+	"github.com/watershed-db/watershed/region/router"
+)
+
+// Server answers the leaders of other regions: PeerService.Pull and State. Summary and Submit are for the node to add. It
+// is safe for any goroutine.
+type Server struct {
+	peerv1.UnimplementedPeerServiceServer
+
+	id       Identity
+	shards   []*Shard // by number
+	address  func(node string) string
+	logger   hclog.Logger
+	refused  *refusals
+	entries  atomic.Uint64
+	bytes    atomic.Uint64
+	quit     chan struct{}
+	stopping sync.Once
+	mu       sync.Mutex // held while a stream begins, and while closing
+	streams  sync.WaitGroup
+}
+
+// NewServer returns a Server for the shards of a node, by number. address names the gRPC address of a node of the own
+// region.
+func NewServer(id Identity, shards []*Shard, address func(node string) string, logger hclog.Logger) *Server {
+	if logger == nil {
+		logger = hclog.NewNullLogger()
+	}
+	return &Server{id: id, shards: shards, address: address, logger: logger, refused: newRefusals(logger), quit: make(chan struct{})}
+}
+
+// Refused returns how many calls of other regions were refused, by reason.
+func (s *Server) Refused() map[string]uint64 { return s.refused.snapshot() }
+
+// Sent returns how many commands were sent to other regions, and their bytes.
+func (s *Server) Sent() (entries, bytes uint64) { return s.entries.Load(), s.bytes.Load() }
+
+// Close ends all streams and turns later calls away. It does not wait: one that sends to a peer which is gone ends only
+// with the gRPC server.
+func (s *Server) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopping.Do(func() { close(s.quit) })
+}
+
+// Wait returns when no stream uses a replica any more. It comes after Close and the end of the gRPC server, and before
+// the replicas are closed.
+func (s *Server) Wait() { s.streams.Wait() }
+
+// enter counts a stream in; leave it when it ends.
+func (s *Server) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.quit:
+		return status.Error(codes.Unavailable, "the node is stopping")
+	default:
+		s.streams.Add(1)
+		return nil
+	}
+}
+
+// Check refuses a caller that does not belong to this deployment; the other methods of the service use it too.
+func (s *Server) Check(h *peerv1.Hello) error {
+	if reason, text := s.id.check(h); reason != "" {
+		return s.refused.note(reason, text)
+	}
+	return nil
+}
+
+// admit returns the shard that a caller means, if this node may answer for it.
+func (s *Server) admit(h *peerv1.Hello) (*Shard, error) {
+	if err := s.Check(h); err != nil {
+		return nil, err
+	}
+	sh := s.shards[h.Shard]
+	if r := sh.o.Replica; !r.IsLeader() {
+		return nil, router.Status(&group.NotLeaderError{Leader: r.Leader()}, s.address)
+	}
+	return sh, nil
+}
+
+// Pull streams what a shard applied to a peer.
+func (s *Server) Pull(stream grpc.BidiStreamingServer[peerv1.PullRequest, peerv1.PullResponse]) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.streams.Done()
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	in := newIntake()
+	go in.receive(stream)
+	first, err := in.first(ctx, s.quit)
+	if err != nil {
+		return err
+	}
+	sh, err := s.admit(first.Hello)
+	if err != nil {
+		return err
+	}
+	f := &feed{server: s, shard: sh, stream: stream, in: in, registry: first.Registry, last: map[crdt.GenerationID]*Standing{}}
+	f.out = &outlet{replica: sh.o.Replica, self: s.id.Self, forward: sh.o.Timing.Forward, book: newBook(), scanned: first.Cursor}
+	err = f.run(ctx)
+	if errors.Is(err, ErrProtocol) {
+		return s.refused.note("protocol", fmt.Sprintf("region %s: %v", first.Hello.Region, err))
+	}
+	return router.Status(err, s.address)
+}
+
+// intake gathers what a puller says.
+type intake struct {
+	wake chan struct{} // has a value when there is anything new
+	mu   sync.Mutex
+	list []*peerv1.PullRequest
+	err  error
+}
+
+// maxIntake bounds the messages of a puller that wait to be looked at.
+const maxIntake = 1 << 10
+
+func newIntake() *intake { return &intake{wake: make(chan struct{}, 1)} }
+
+// receive takes in the puller's messages until the stream ends.
+func (in *intake) receive(stream grpc.BidiStreamingServer[peerv1.PullRequest, peerv1.PullResponse]) {
+	for {
+		m, err := stream.Recv()
+		in.mu.Lock()
+		if err == nil && len(in.list) == maxIntake {
+			err = fmt.Errorf("%w: %d messages wait", ErrProtocol, maxIntake)
+		}
+		if in.err = err; err == nil {
+			in.list = append(in.list, m)
+		}
+		in.mu.Unlock()
+		select {
+		case in.wake <- struct{}{}:
+		default:
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// take returns what has come since the last call.
+func (in *intake) take() ([]*peerv1.PullRequest, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	list := in.list
+	in.list = nil
+	return list, in.err
+}
+
+// first waits for the first message, and puts it back.
+func (in *intake) first(ctx context.Context, quit chan struct{}) (*peerv1.PullRequest, error) {
+	patience := time.NewTimer(10 * time.Second)
+	defer patience.Stop()
+	select {
+	case <-in.wake:
+	case <-patience.C:
+		return nil, status.Error(codes.DeadlineExceeded, "no first message")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-quit:
+		return nil, status.Error(codes.Unavailable, "the node is stopping")
+	}
+	in.wake <- struct{}{}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.list) == 0 {
+		return nil, in.err
+	}
+	return in.list[0], nil
+}

@@ -1,0 +1,109 @@
+package peer
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/watershed-db/watershed/crdt"
+)
+
+// Shard is what a shard of this node has to do with its peers in other regions. Its methods are safe for any goroutine.
+type Shard struct {
+	o       Options
+	logger  hclog.Logger
+	teller  *teller
+	pullers []*puller
+	joining sync.Mutex // held by the state join under way: one at a time
+}
+
+// New returns a Shard. It does nothing before Run.
+func New(o Options) *Shard {
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	o.Timing = o.Timing.withDefaults()
+	s := &Shard{o: o, logger: o.Logger.With("shard", o.Replica.Config().Shard)}
+	s.teller = &teller{replica: o.Replica, every: o.Timing.Standings}
+	for _, m := range o.Members {
+		if m.Region != o.Self {
+			s.pullers = append(s.pullers, newPuller(s, m))
+		}
+	}
+	slices.SortFunc(s.pullers, func(a, b *puller) int {
+		if a.peer.Region < b.peer.Region {
+			return -1
+		}
+		return 1
+	})
+	return s
+}
+
+// Run pulls from every other region until ctx ends: while this node leads the shard.
+func (s *Shard) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	for _, p := range s.pullers {
+		p.begin(time.Now())
+		running.Go(func() { p.run(ctx) })
+	}
+	running.Wait()
+}
+
+// Joining reports whether a state join is under way: a copy that is open while none is was abandoned.
+func (s *Shard) Joining() bool {
+	if s.joining.TryLock() {
+		s.joining.Unlock()
+		return false
+	}
+	return true
+}
+
+// Floor returns the horizon that the own region bears for a generation, as it is told to the peers (rules A7); not ok for
+// an unknown one.
+func (s *Shard) Floor(id crdt.GenerationID) (floor int64, ok bool, err error) {
+	list, _, err := s.teller.tell()
+	for _, st := range list {
+		if st.Generation == id {
+			return st.Floor, true, err
+		}
+	}
+	return 0, false, err
+}
+
+// View is what the shard knows of its peer in one region.
+type View struct {
+	Region crdt.RegionID
+	// Heard is when the peer was last heard; where that was not since Run began, it is when Run did.
+	Heard time.Time
+	// Connected says that the peer has told its standings on the stream that stands now.
+	Connected bool
+	// Level is when everything was last taken that the peer had; zero for never.
+	Level time.Time
+	// Behind is how many records the peer has taken and this shard not, as far as it told; -1 where it never did.
+	Behind int64
+	// Stopped are sources that the two hold different histories of; nothing of theirs is taken from this peer.
+	Stopped []crdt.Source
+	// Counters since the node began: commands and bytes taken in, state join bytes, and what was not taken for a gap.
+	Entries, Bytes, Joined, Gaps uint64
+	// Refusals counts state joins that were not made, since the points here could not be confirmed to lie on the peer's
+	// history: people have to look.
+	Refusals uint64
+
+	told map[crdt.GenerationID]*Standing
+}
+
+// Standing returns what the peer last told of a generation, nil where it never did.
+func (v *View) Standing(id crdt.GenerationID) *Standing { return v.told[id] }
+
+// Peers returns what is known of every other region, in order of region.
+func (s *Shard) Peers() []View {
+	st := s.o.Replica.State()
+	list := make([]View, 0, len(s.pullers))
+	for _, p := range s.pullers {
+		list = append(list, p.view(st))
+	}
+	return list
+}
