@@ -1,0 +1,37 @@
+package dev
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Endpoints says where everything listens: DIR/endpoints.json. Lists are in node order. The pid of a node that has died
+// stays the old one until it is restarted.
+type Endpoints struct {
+	Regions map[string]RegionEndpoints `json:"regions"`
+}
+
+// RegionEndpoints are those of one region.
+type RegionEndpoints struct {
+	Kafka []string `json:"kafka"`
+	GRPC  []string `json:"grpc"`
+	HTTP  []string `json:"http"`
+	PIDs  []int    `json:"pids"`
+}
+
+func endpointsFile(dir string) string { return filepath.Join(dir, "endpoints.json") }
+
+// ReadEndpoints reads DIR/endpoints.json.
+func ReadEndpoints(dir string) (Endpoints, error) {
+	var e Endpoints
+	text, err := os.ReadFile(endpointsFile(dir))
+	if err == nil {
+		err = json.Unmarshal(text, &e)
+	}
+	if err != nil {
+		return e, fmt.Errorf("read endpoints: %w", err)
+	}
+	return e, nil
+}
