@@ -74,9 +74,11 @@ func apply(cfg *Config, st *State, index uint64, raw []byte, c Command) (*State,
 	}
 	a.dispatch(c)
 	a.finish()
-	chain := append(slices.Clone(st.Chain[:]), raw...)
-	chain = a.w.appendTo(append(chain, byte(a.res.Outcome)))
-	next.Chain = xxh3.Hash128(chain).Bytes()
+	h := xxh3.New()
+	_, _ = h.Write(st.Chain[:])
+	_, _ = h.Write(raw)
+	_, _ = h.Write(a.w.appendTo([]byte{byte(a.res.Outcome)}))
+	next.Chain = h.Sum128().Bytes()
 	return a.st, a.w, a.res, a.change
 }
 

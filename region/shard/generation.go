@@ -53,8 +53,12 @@ func (a *applier) updateGeneration(c *UpdateGeneration) {
 		a.end(Malformed, "%v", err)
 		return
 	}
+	silent := !a.emits(g)
 	g = a.edit(c.ID)
 	g.Job = j
+	if silent && a.emits(g) {
+		a.rewind(g, g.Horizon) // what changed meanwhile was not marked
+	}
 	a.w.set(fileKey(g.ID), j.File)
 	a.end(Applied, "")
 }

@@ -37,11 +37,3 @@ type Result struct {
 	Copy       uint32        // StageBegin: the number of the copy
 	Generation crdt.GenerationID
 }
-
-func (r Result) with(o Outcome, reason string, args ...any) Result {
-	r.Outcome = o
-	if reason != "" {
-		r.Reason = fmt.Sprintf(reason, args...)
-	}
-	return r
-}

@@ -78,7 +78,6 @@ type simJob struct {
 	*job.Job
 	file          []byte
 	bound, maxFut int64
-	regions       int
 	keys          int
 }
 

@@ -102,7 +102,7 @@ type Out struct {
 // OutAfter lists, in order, at most limit of the commands above an index that other regions want. Complete is false
 // where markers that far back are gone: then the group's state is to be taken.
 func (s *Snapshot) OutAfter(index uint64, limit int) (list []Out, complete bool, err error) {
-	if s.Index > KeptOut+outStride && index < s.Index-KeptOut {
+	if s.Index > KeptOut && index < s.Index-KeptOut {
 		return nil, false, nil
 	}
 	err = s.view.Scan(keyspace.OutKey(index+1), keyspace.OutKey(s.Index+1), func(key, value []byte) bool {

@@ -42,7 +42,8 @@ func (w *Writes) set(key, value []byte) { w.Sets = append(w.Sets, Set{key, value
 
 func (w *Writes) clear(from, to []byte) { w.Clears = append(w.Clears, Clear{from, to}) }
 
-// appendTo appends a form of the writes that the hash chain covers.
+// appendTo appends a form of the writes that the hash chain covers, beside the command itself: of added cells, which are
+// the command's own bytes, only where they go and how many the horizon left.
 func (w *Writes) appendTo(b []byte) []byte {
 	for _, d := range w.Drops {
 		b = appendString(appendBool(append(append(b, 'd'), d.Generation[:]...), d.All), string(d.Group))
@@ -53,11 +54,7 @@ func (w *Writes) appendTo(b []byte) []byte {
 	}
 	for _, a := range w.Adds {
 		b = appendString(append(append(b, 'a'), a.Generation[:]...), string(a.Group))
-		b = appendUvarint(b, uint64(a.Copy))
-		for _, d := range a.Deltas {
-			b = binary.BigEndian.AppendUint64(appendUvarint(b, uint64(d.Slot.Class)), uint64(d.Slot.Time))
-			b = appendBytes(appendBytes(b, d.Slot.Key), d.Cell)
-		}
+		b = appendUvarint(appendUvarint(b, uint64(a.Copy)), uint64(len(a.Deltas)))
 	}
 	for _, s := range w.Sets {
 		b = appendBytes(appendBytes(append(b, 's'), s.Key), s.Value)
