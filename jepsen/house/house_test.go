@@ -34,6 +34,7 @@ var may = map[string][]string{
 	"jepsen":            {"proto"},
 	"jepsen/oracle":     {},
 	"jepsen/cases":      {"jepsen/oracle"},
+	"jepsen/e2e":        {"proto", "jepsen/cases", "jepsen/oracle", "jepsen/kafka"},
 	"bench":             {"proto", "crdt", "keyspace", "log", "processor", "region", "cmd"},
 	"keyspace/internal": {"crdt"},
 }
