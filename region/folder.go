@@ -41,8 +41,8 @@ const (
 	shardsFolder = "shards"
 )
 
-// folderVersion is the version of everything in a data folder.
-const folderVersion = 1
+// FolderVersion is the version of everything in a data folder.
+const FolderVersion = 1
 
 // maxIdentity bounds the identity file in bytes.
 const maxIdentity = 1 << 20
@@ -63,7 +63,7 @@ type member struct {
 }
 
 func identityOf(c config.Config) identity {
-	id := identity{Version: folderVersion, Deployment: c.Deployment, Shards: c.Shards, Region: c.Region, Node: c.Node}
+	id := identity{Version: FolderVersion, Deployment: c.Deployment, Shards: c.Shards, Region: c.Region, Node: c.Node}
 	for _, r := range c.Regions {
 		id.Regions = append(id.Regions, member{r.Name, r.Member})
 	}
@@ -118,8 +118,8 @@ func readIdentity(dir string) (*identity, error) {
 	if err := json.Unmarshal(b, &head); err != nil || head.Version < 1 {
 		return nil, ErrDamaged
 	}
-	if head.Version > folderVersion {
-		return nil, fmt.Errorf("%w: its format is %d, this one knows up to %d", ErrNewer, head.Version, folderVersion)
+	if head.Version > FolderVersion {
+		return nil, fmt.Errorf("%w: its format is %d, this one knows up to %d", ErrNewer, head.Version, FolderVersion)
 	}
 	var id identity
 	dec := json.NewDecoder(bytes.NewReader(b))

@@ -31,7 +31,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 func exactArgs(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != n {
-			return usagef("%s takes %d arguments, not %d", cmd.CommandPath(), n, len(args))
+			return usagef("%s takes %d %s, not %d", cmd.CommandPath(), n, plural(n, "argument"), len(args))
 		}
 		return nil
 	}
@@ -39,31 +39,23 @@ func exactArgs(n int) cobra.PositionalArgs {
 
 // newRoot returns the command with all its subcommands.
 func newRoot() *cobra.Command {
-	root := &cobra.Command{
+	root := group(&cobra.Command{
 		Use:   "watershed",
 		Short: "Geo-replicated, active-active state for event streams",
 		Long: "Watershed keeps the same windowed aggregates of event streams in several regions at once: each takes\n" +
 			"events locally, goes on when it is cut off, and agrees with the others to the bit once they meet again.",
-		Example:       "  watershed run --job job.yaml --input edits=edits.jsonl.gz",
-		Args:          cobra.ArbitraryArgs,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			hint := ""
-			if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-				hint = fmt.Sprintf(" (did you mean %s?)", strings.Join(s, " or "))
-			}
-			return usagef("unknown command %q%s", args[0], hint)
-		},
-	}
-	root.SuggestionsMinimumDistance = 2
+		Example: "  watershed run --job job.yaml --input edits=edits.jsonl.gz\n" +
+			"  watershed job apply job.yaml --endpoint 127.0.0.1:7001\n" +
+			"  watershed query edits --endpoint 127.0.0.1:7001 --closed",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%s: %w", cmd.CommandPath(), err)}
 	})
-	root.AddCommand(newRun(), newDev(), newEmbeddedKafka())
+	root.AddCommand(newRun(), newJob(), newQuery(), newWatch(), newTopology(), newVersion(), newCompletion())
+	root.AddCommand(newDev(), newEmbeddedKafka())
 	return root
 }
 
@@ -73,14 +65,14 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return statusOK
 	}
 	var usage usageError
 	switch {
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "watershed: %s; see --help\n", oneLine(err))
+		fmt.Fprintf(stderr, "watershed: %s; usage: %s (see --help)\n", oneLine(err), cmd.UseLine())
 		return statusUsage
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		fmt.Fprintln(stderr, "watershed: interrupted")

@@ -1,0 +1,45 @@
+package client
+
+import (
+	"errors"
+
+	"google.golang.org/grpc/status"
+
+	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
+)
+
+var (
+	// ErrEndpoint refuses a list of endpoints that is empty, or one that is not HOST:PORT.
+	ErrEndpoint = errors.New("no usable endpoint")
+	// ErrNoAnswer says that no node answered, or none could, within the time. It wraps what the last one said.
+	ErrNoAnswer = errors.New("no answer in time")
+	// ErrCutShort says that a scan broke off after some of its rows: they are not the whole answer.
+	ErrCutShort = errors.New("the answer was cut short")
+	// ErrBehind says that an answer does not reflect what the session has seen before.
+	ErrBehind = errors.New("the answer is older than what was seen before")
+)
+
+// Detail returns what stands beside the gRPC status of an error, nil where there is nothing.
+func Detail(err error) *watershedv1.ErrorDetail {
+	for _, d := range status.Convert(err).Details() {
+		if detail, ok := d.(*watershedv1.ErrorDetail); ok {
+			return detail
+		}
+	}
+	return nil
+}
+
+// said is an error of a node, told in the node's words alone.
+type said struct{ error }
+
+func (e said) Error() string { return status.Convert(e.error).Message() }
+
+func (e said) Unwrap() error { return e.error }
+
+// inWords makes an error that is a gRPC status read as its message. It stays that status.
+func inWords(err error) error {
+	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
+		return said{err}
+	}
+	return err
+}

@@ -1,0 +1,67 @@
+package client
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
+)
+
+// ValidateJob checks a job file as a node does, and starts nothing. name stands in front of every problem.
+func (c *Client) ValidateJob(ctx context.Context, name string, file []byte) (out *watershedv1.ValidateJobResponse, err error) {
+	in := &watershedv1.ValidateJobRequest{FileName: name, File: file}
+	err = c.call(ctx, false, func(ctx context.Context, cc *grpc.ClientConn) (err error) {
+		out, err = watershedv1.NewJobServiceClient(cc).Validate(ctx, in)
+		return err
+	})
+	return out, err
+}
+
+// ApplyJob registers a job and returns when every reachable region runs it. A file that is refused is INVALID_ARGUMENT, a
+// changed meaning FAILED_PRECONDITION.
+func (c *Client) ApplyJob(ctx context.Context, name string, file []byte) (out *watershedv1.ApplyJobResponse, err error) {
+	in := &watershedv1.ApplyJobRequest{FileName: name, File: file}
+	err = c.call(ctx, true, func(ctx context.Context, cc *grpc.ClientConn) (err error) {
+		out, err = watershedv1.NewJobServiceClient(cc).Apply(ctx, in)
+		return err
+	})
+	return out, err
+}
+
+// ListJobs returns all jobs by name.
+func (c *Client) ListJobs(ctx context.Context) (jobs []*watershedv1.Job, err error) {
+	err = c.call(ctx, false, func(ctx context.Context, cc *grpc.ClientConn) error {
+		out, err := watershedv1.NewJobServiceClient(cc).List(ctx, &watershedv1.ListJobsRequest{})
+		jobs = out.GetJobs()
+		return err
+	})
+	return jobs, err
+}
+
+// ShowJob returns one job and where the shards of the answering region stand. One that does not exist is NOT_FOUND.
+func (c *Client) ShowJob(ctx context.Context, name string) (out *watershedv1.ShowJobResponse, err error) {
+	err = c.call(ctx, false, func(ctx context.Context, cc *grpc.ClientConn) (err error) {
+		out, err = watershedv1.NewJobServiceClient(cc).Show(ctx, &watershedv1.ShowJobRequest{Name: name})
+		return err
+	})
+	return out, err
+}
+
+// DeleteJob ends a job and drops its state in every region. existed may be false after a first try whose answer was lost.
+func (c *Client) DeleteJob(ctx context.Context, name string) (out *watershedv1.DeleteJobResponse, err error) {
+	err = c.call(ctx, true, func(ctx context.Context, cc *grpc.ClientConn) (err error) {
+		out, err = watershedv1.NewJobServiceClient(cc).Delete(ctx, &watershedv1.DeleteJobRequest{Name: name})
+		return err
+	})
+	return out, err
+}
+
+// Topology returns how the deployment stands, as the answering node sees it.
+func (c *Client) Topology(ctx context.Context) (out *watershedv1.TopologyResponse, err error) {
+	err = c.call(ctx, false, func(ctx context.Context, cc *grpc.ClientConn) (err error) {
+		out, err = watershedv1.NewClusterServiceClient(cc).Topology(ctx, &watershedv1.TopologyRequest{})
+		return err
+	})
+	return out, err
+}
