@@ -183,7 +183,7 @@ func (p *puller) hear(now time.Time) {
 func (p *puller) view(st *shard.State) View {
 	p.mu.Lock()
 	v := View{Region: p.peer.Region, Heard: p.in.heard, Connected: p.in.connected, Level: p.in.level,
-		told: maps.Clone(p.in.book.told)}
+		Told: maps.Clone(p.in.book.told)}
 	for _, sources := range p.in.stopped {
 		v.Stopped = slices.AppendSeq(v.Stopped, maps.Keys(sources))
 	}
@@ -191,8 +191,8 @@ func (p *puller) view(st *shard.State) View {
 	slices.SortFunc(v.Stopped, crdt.CompareSources)
 	v.Entries, v.Bytes, v.Joined, v.Gaps = p.entries.Load(), p.bytes.Load(), p.joined.Load(), p.gaps.Load()
 	v.Refusals = p.refusals.Load()
-	if v.Behind = -1; len(v.told) > 0 {
-		v.Behind = recordsBehind(st, v.told)
+	if v.Behind = -1; len(v.Told) > 0 {
+		v.Behind = recordsBehind(st, v.Told)
 	}
 	return v
 }

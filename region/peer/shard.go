@@ -61,16 +61,15 @@ func (s *Shard) Joining() bool {
 	return true
 }
 
-// Floor returns the horizon that the own region bears for a generation, as it is told to the peers (rules A7); not ok for
-// an unknown one.
-func (s *Shard) Floor(id crdt.GenerationID) (floor int64, ok bool, err error) {
+// Floors returns the horizons that the own region bears, as they are told to the peers (rules A7). They may be those of a
+// moment ago.
+func (s *Shard) Floors() (map[crdt.GenerationID]int64, error) {
 	list, _, err := s.teller.tell()
+	floors := make(map[crdt.GenerationID]int64, len(list))
 	for _, st := range list {
-		if st.Generation == id {
-			return st.Floor, true, err
-		}
+		floors[st.Generation] = st.Floor
 	}
-	return 0, false, err
+	return floors, err
 }
 
 // View is what the shard knows of its peer in one region.
@@ -91,12 +90,9 @@ type View struct {
 	// Refusals counts state joins that were not made, since the points here could not be confirmed to lie on the peer's
 	// history: people have to look.
 	Refusals uint64
-
-	told map[crdt.GenerationID]*Standing
+	// Told is what the peer last told of each generation.
+	Told map[crdt.GenerationID]*Standing
 }
-
-// Standing returns what the peer last told of a generation, nil where it never did.
-func (v *View) Standing(id crdt.GenerationID) *Standing { return v.told[id] }
 
 // Peers returns what is known of every other region, in order of region.
 func (s *Shard) Peers() []View {

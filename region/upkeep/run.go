@@ -1,0 +1,97 @@
+package upkeep
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/region/peer"
+	"github.com/watershed-db/watershed/region/shard"
+)
+
+// Replica is what Run needs of a shard's replica; *replica.Replica is one.
+type Replica interface {
+	Config() *shard.Config
+	State() *shard.State
+	Propose(ctx context.Context, c shard.Command) (shard.Result, error)
+}
+
+// Options says what Run works on.
+type Options struct {
+	Replica Replica
+	Peers   *peer.Shard // of the same shard
+	// UnreachableAfter is for how long nothing is heard from a region before it counts as unreachable (default 3 s).
+	UnreachableAfter time.Duration
+	Every            time.Duration    // how often Run looks (default 100 ms)
+	Now              func() time.Time // default: time.Now
+	Logger           hclog.Logger     // default: none
+}
+
+// proposeWithin bounds one proposal.
+const proposeWithin = 5 * time.Second
+
+// Run keeps up a shard until ctx ends: while this node leads it.
+func Run(ctx context.Context, o Options) {
+	if o.UnreachableAfter == 0 {
+		o.UnreachableAfter = 3 * time.Second
+	}
+	if o.Every == 0 {
+		o.Every = 100 * time.Millisecond
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	logger := o.Logger.With("shard", o.Replica.Config().Shard)
+	d := &Decider{UnreachableAfter: o.UnreachableAfter}
+	ticker := time.NewTicker(o.Every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := once(ctx, o, d, logger); err != nil && ctx.Err() == nil {
+			logger.Debug("upkeep failed", "error", err)
+		}
+	}
+}
+
+// once looks at the shard and proposes what is to be done.
+func once(ctx context.Context, o Options, d *Decider, logger hclog.Logger) error {
+	s := &Seen{Peers: o.Peers.Peers(), State: o.Replica.State(), Joining: o.Peers.Joining()}
+	var err error
+	if s.Floors, err = o.Peers.Floors(); err != nil {
+		return err
+	}
+	s.Now = o.Now()
+	for _, c := range d.Decide(s) {
+		within, cancel := context.WithTimeout(ctx, proposeWithin)
+		res, err := o.Replica.Propose(within, c)
+		cancel()
+		if err != nil {
+			return err
+		}
+		if r, ok := c.(*shard.Reach); ok {
+			logger.Info("regions that can't be reached", "regions", names(r.Unreachable), "left out by", len(r.Excluded))
+		}
+		if res.Outcome == shard.Malformed {
+			return fmt.Errorf("%T: %s", c, res.Reason)
+		}
+	}
+	return nil
+}
+
+func names(list []crdt.RegionID) []string {
+	out := make([]string, 0, len(list))
+	for _, region := range list {
+		out = append(out, string(region))
+	}
+	return out
+}
