@@ -66,29 +66,25 @@ func (a *applier) reach(c *Reach) {
 
 // tick takes the watermarks as far as the present points, flags and reach allow. They never go back.
 func (a *applier) tick(g *Generation) {
-	full := leastWatermark(g, a.cfg.Regions, a.st.Unreachable, nil)
-	if full != nil && (*full > g.Watermark || mutant.On("watermark-goes-back")) {
-		g.Watermark = *full
+	full, ok := leastWatermark(g, a.cfg.Regions, a.st.Unreachable, nil)
+	if ok && (full > g.Watermark || mutant.On("watermark-goes-back")) {
+		g.Watermark = full
 	}
 	g.Partial = max(g.Partial, g.Watermark)
 	if len(g.Excluded) == 0 {
 		return
 	}
-	if partial := leastWatermark(g, a.cfg.Regions, a.st.Unreachable, g.Excluded); partial != nil {
-		g.Partial = max(g.Partial, *partial)
+	if partial, ok := leastWatermark(g, a.cfg.Regions, a.st.Unreachable, g.Excluded); ok {
+		g.Partial = max(g.Partial, partial)
 	}
 }
 
-// leastWatermark returns the least watermark over the active sources of all members but the excluded ones; nil where
+// leastWatermark returns the least watermark over the active sources of all members but the excluded ones; false where
 // none is active, which lets the watermark stand. A source of an unreachable region is active whatever its flag says: it
 // may have been written to since. A member whose sources nobody has told of holds everything back.
-func leastWatermark(g *Generation, members, unreachable, excluded []crdt.RegionID) *int64 {
-	var least *int64
-	lower := func(t int64) {
-		if least == nil || t < *least {
-			least = &t
-		}
-	}
+func leastWatermark(g *Generation, members, unreachable, excluded []crdt.RegionID) (least int64, ok bool) {
+	least = crdt.MaxTime
+	lower := func(t int64) { least, ok = min(least, t), true }
 	for _, region := range members {
 		if slices.Contains(excluded, region) {
 			continue
@@ -107,5 +103,5 @@ func leastWatermark(g *Generation, members, unreachable, excluded []crdt.RegionI
 			}
 		}
 	}
-	return least
+	return least, ok
 }
