@@ -132,7 +132,6 @@ func (k *checker) tuning(c Config) {
 	}{
 		{"worker.flush_interval", c.Worker.FlushInterval, time.Millisecond, 10 * time.Second},
 		{"worker.empty_interval", c.Worker.EmptyInterval, 10 * time.Millisecond, time.Minute},
-		{"worker.lag_interval", c.Worker.LagInterval, 100 * time.Millisecond, time.Hour},
 		{"raft.heartbeat", c.Raft.Heartbeat, 10 * time.Millisecond, time.Minute},
 		{"raft.election", c.Raft.Election, 10 * time.Millisecond, time.Minute},
 		{"raft.lease", c.Raft.Lease, 5 * time.Millisecond, time.Minute},

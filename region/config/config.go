@@ -79,8 +79,6 @@ type Worker struct {
 	FlushInterval Duration `yaml:"flush_interval,omitempty"`
 	// EmptyInterval is how often points that moved without a contribution are sent.
 	EmptyInterval Duration `yaml:"empty_interval,omitempty"`
-	// LagInterval is how often offsets are committed for stock tools.
-	LagInterval Duration `yaml:"lag_interval,omitempty"`
 }
 
 // Raft tunes the region's Raft groups.
@@ -117,7 +115,6 @@ func (c Config) Defaults() Config {
 	or(&c.Worker.Memory, 256<<20)
 	or(&c.Worker.FlushInterval, Duration(15*time.Millisecond))
 	or(&c.Worker.EmptyInterval, Duration(time.Second))
-	or(&c.Worker.LagInterval, Duration(5*time.Second))
 	or(&c.Raft.Commit, Duration(50*time.Millisecond))
 	or(&c.Raft.Propose, Duration(10*time.Second))
 	or(&c.Raft.LogBytes, 64<<20)

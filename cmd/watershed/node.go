@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+
+	"github.com/watershed-db/watershed/cmd/watershed/internal/parts"
+	"github.com/watershed-db/watershed/region"
+	"github.com/watershed-db/watershed/region/config"
+)
+
+func newNode() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "node --config FILE",
+		Short: "Run one node of a region",
+		Long: "Run one node of a region until SIGTERM or Ctrl-C. The configuration file is described field by field in\n" +
+			"deploy/node.yaml; whatever it says wrong is told with its line, and then nothing is started.",
+		Example: "  watershed node --config /etc/watershed/node.yaml",
+		Args:    exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return usagef("%s needs --config FILE", cmd.CommandPath())
+			}
+			return runNode(cmd.Context(), file, cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "the node's configuration file")
+	return cmd
+}
+
+// runNode runs a node until ctx ends.
+func runNode(ctx context.Context, file string, stderr io.Writer) error {
+	src, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	c, err := config.Parse(file, src)
+	if err != nil {
+		return err
+	}
+	logger := hclog.New(&hclog.LoggerOptions{
+		Name: c.Node, Level: hclog.LevelFromString(c.Log.Level), JSONFormat: c.Log.Format == "json", Output: stderr,
+	})
+	p := parts.New(c, logger)
+	defer p.Close()
+	n, err := region.Open(region.Options{
+		Config: c, Version: version().Version, Parts: p.Parts(), Logger: logger,
+		Fatal: func(err error) {
+			logger.Error("the node cannot go on", "error", err)
+			os.Exit(statusFailure)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return n.Run(ctx)
+}
