@@ -48,11 +48,12 @@ type Column struct {
 var ErrColumns = errors.New("columns do not fit")
 
 // CSV decodes records of comma-separated fields with quotes as in RFC 4180. A record has as many fields as there are
-// columns, is valid UTF-8, and comes without its line end; line breaks within quotes are kept as they are. An empty
-// field is null.
+// columns and is valid UTF-8; a line end behind it is no part of it, and line breaks stand within quotes only, where
+// they are kept as they are. An empty field is null.
 type CSV struct {
 	columns []Column
 	slots   []int // by column: index among the wanted fields, -1 if not wanted
+	breaks  bool  // there is a line break in the record
 	scratch []byte
 }
 
@@ -121,7 +122,10 @@ func (d *CSV) Decode(record []byte, row *Row) error {
 		return malformed(0, "invalid UTF-8")
 	}
 	row.Reset()
-	d.scratch = d.scratch[:0]
+	if n := len(record); n > 0 && record[n-1] == '\n' {
+		record = bytes.TrimSuffix(record[:n-1], []byte("\r"))
+	}
+	d.scratch, d.breaks = d.scratch[:0], bytes.IndexByte(record, '\n') >= 0
 	i := 0
 	for c := range d.columns {
 		if i > len(record) {
@@ -155,6 +159,9 @@ func (d *CSV) field(b []byte, i int) (text []byte, next int, err error) {
 		}
 		if k := bytes.IndexByte(b[i:end], '"'); k >= 0 {
 			return nil, 0, malformed(i+k, "a quote inside a field without quotes")
+		}
+		if d.breaks && bytes.IndexByte(b[i:end], '\n') >= 0 {
+			return nil, 0, malformed(i, "a line break inside a field without quotes")
 		}
 		return b[i:end], end + 1, nil
 	}
