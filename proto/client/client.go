@@ -117,7 +117,7 @@ func (c *Client) conn(address string) (*grpc.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.closed {
-		return nil, grpc.ErrClientConnClosing
+		return nil, ErrClosed
 	}
 	if conn, ok := c.mu.conns[address]; ok {
 		return conn, nil

@@ -11,6 +11,8 @@ import (
 var (
 	// ErrEndpoint refuses a list of endpoints that is empty, or one that is not HOST:PORT.
 	ErrEndpoint = errors.New("no usable endpoint")
+	// ErrClosed says that the Client was closed.
+	ErrClosed = errors.New("the client is closed")
 	// ErrNoAnswer says that no node answered, or none could, within the time. It wraps what the last one said.
 	ErrNoAnswer = errors.New("no answer in time")
 	// ErrCutShort says that a scan broke off after some of its rows: they are not the whole answer.
