@@ -48,8 +48,6 @@ type Parts struct {
 	Run []func(ctx context.Context, env *Env) error
 	// Lead lists the tasks of every shard's leader, such as its emitter, see replica.Replica.Lead.
 	Lead []func(ctx context.Context, env *Env, r *replica.Replica)
-	// Serve returns what serves other regions' streams, and what knows how far behind them this one is.
-	Serve func(env *Env) (service.PeerStreams, service.Lags)
 }
 
 // Listeners are ports that are open already, for tests; a nil one is opened as configured. The node owns them.
@@ -78,6 +76,7 @@ type Node struct {
 	replicas []*replica.Replica
 	grpc     net.Listener
 	http     net.Listener
+	peers    *peers
 	server   *service.Server
 	pages    *service.Pages
 	closing  sync.Once
@@ -203,15 +202,14 @@ func (n *Node) wire() {
 		Config: c, Version: n.o.Version, Router: n.env.Router, Conns: n.env.Conns, Coordinator: leads,
 		Logger: n.o.Logger.Named("service"), Registerer: n.registry,
 	}
-	if n.o.Parts.Serve != nil {
-		o.Peers, o.Lags = n.o.Parts.Serve(n.env)
-	}
+	n.peers = newPeers(n.env, n.replicas)
+	o.Peers, o.Lag = n.peers.server, n.peers.lag
 	for _, task := range n.o.Parts.Lead {
 		for _, r := range n.replicas {
 			r.Lead(func(ctx context.Context) { task(ctx, n.env, r) })
 		}
 	}
-	n.registry.MustRegister(service.NewShardMetrics(n.env.Router))
+	n.registry.MustRegister(service.NewShardMetrics(n.env.Router), n.peers)
 	n.server = service.New(o)
 	n.pages = service.NewPages(n.registry, func() string { return service.NotReady(n.env.Router) }, n.o.Logger)
 }
@@ -285,7 +283,9 @@ func (n *Node) Close() error {
 func (n *Node) close() error {
 	var errs []error
 	if n.server != nil {
+		n.peers.server.Close()
 		n.server.Stop(callsWithin)
+		n.peers.server.Wait()
 		errs = append(errs, n.pages.Stop(requestsWithin))
 	}
 	for _, l := range [...]net.Listener{n.grpc, n.http} {
@@ -306,6 +306,9 @@ func (n *Node) close() error {
 		errs = append(errs, n.host.Close())
 	} else if l := n.o.Listeners.Raft; l != nil {
 		errs = append(errs, l.Close())
+	}
+	if n.peers != nil {
+		errs = append(errs, n.peers.links.Close())
 	}
 	errs = append(errs, n.env.Conns.Close())
 	if n.cache != nil {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -30,64 +30,78 @@ type clusterService struct {
 	*Server
 }
 
-// Topology implements the service.
+// Topology implements the service. Asked by another node of this region it tells what it knows by itself.
 func (s clusterService) Topology(ctx context.Context, _ *watershedv1.TopologyRequest) (*watershedv1.TopologyResponse, error) {
 	out := &watershedv1.TopologyResponse{
 		Deployment: s.o.Deployment, Region: s.o.Region, Node: s.o.Node, Shards: uint32(s.o.Shards), Version: s.o.Version,
-		Regions: make([]*watershedv1.Region, len(s.o.Regions)),
 	}
-	var asking sync.WaitGroup
-	for i, r := range s.o.Regions {
-		asking.Go(func() {
-			if r.Name == s.o.Region {
-				out.Regions[i] = s.ownRegion(ctx)
-			} else {
-				out.Regions[i] = s.otherRegion(ctx, r)
-			}
-		})
+	if incoming, _ := metadata.FromIncomingContext(ctx); len(incoming.Get(forwarded)) > 0 {
+		out.Regions = []*watershedv1.Region{s.ownShards()}
+		return out, nil
 	}
-	asking.Wait()
+	out.Regions = make([]*watershedv1.Region, len(s.o.Regions))
+	s.eachRegion(func(i int) {
+		if r := s.o.Regions[i]; r.Name == s.o.Region {
+			out.Regions[i] = s.ownRegion(ctx)
+		} else {
+			out.Regions[i] = s.otherRegion(ctx, r)
+		}
+	})
 	return out, nil
 }
 
-// ownRegion tells how this region sees itself.
-func (s *Server) ownRegion(ctx context.Context) *watershedv1.Region {
+// ownShards tells how this node sees the shards of its region.
+func (s *Server) ownShards() *watershedv1.Region {
 	self, _ := s.o.Member(s.o.Region)
-	out := &watershedv1.Region{
-		Name: self.Name, Member: uint32(self.Member), Reachable: true, Nodes: make([]*watershedv1.Node, len(s.o.Nodes)),
-	}
-	var asking sync.WaitGroup
-	for i, n := range s.o.Nodes {
-		out.Nodes[i] = &watershedv1.Node{Id: n.ID, Grpc: n.GRPC, Http: n.HTTP, Up: n.ID == s.o.Node}
-		if n.ID == s.o.Node {
-			continue
-		}
-		asking.Go(func() { out.Nodes[i].Up = s.isUp(ctx, n.GRPC) })
-	}
+	out := &watershedv1.Region{Name: self.Name, Member: uint32(self.Member), Reachable: true}
 	for i := range s.o.Router.Shards() {
-		r := s.o.Router.Replica(keyspace.ShardID(i))
-		st := r.Status()
-		sh := &watershedv1.Shard{
+		id := keyspace.ShardID(i)
+		st := s.o.Router.Replica(id).Status()
+		out.Shards = append(out.Shards, &watershedv1.Shard{
 			Shard: uint32(i), Leader: st.Leader.ID, Term: st.Term, AppliedIndex: st.Applied, Owner: s.o.Owner, Epoch: s.o.Epoch(),
-		}
-		if s.o.Lags != nil {
-			sh.Lag = s.o.Lags.Lag(r)
-		}
-		out.Shards = append(out.Shards, sh)
+			Lag: s.o.Lag(id),
+		})
 	}
-	asking.Wait()
 	return out
 }
 
-func (s *Server) isUp(ctx context.Context, address string) bool {
-	ctx, cancel := context.WithTimeout(ctx, upWithin)
+// ownRegion tells how this region sees itself: of each shard what its leader says, where that answers.
+func (s *Server) ownRegion(ctx context.Context) *watershedv1.Region {
+	out := s.ownShards()
+	out.Nodes = make([]*watershedv1.Node, len(s.o.Nodes))
+	views := make([]*watershedv1.Region, len(s.o.Nodes))
+	var asking sync.WaitGroup
+	for i, n := range s.o.Nodes {
+		out.Nodes[i] = &watershedv1.Node{Id: n.ID, Grpc: n.GRPC, Http: n.HTTP, Up: n.ID == s.o.Node}
+		if n.ID != s.o.Node {
+			asking.Go(func() { views[i] = s.askNode(ctx, n.GRPC) })
+		}
+	}
+	asking.Wait()
+	for i, v := range views {
+		out.Nodes[i].Up = out.Nodes[i].Up || v != nil
+		for j, sh := range v.GetShards() {
+			if j < len(out.Shards) && sh.GetLeader() == out.Nodes[i].GetId() && sh.GetTerm() >= out.Shards[j].GetTerm() {
+				out.Shards[j] = sh
+			}
+		}
+	}
+	return out
+}
+
+// askNode returns how another node of this region sees it, nil where that node does not answer.
+func (s *Server) askNode(ctx context.Context, address string) *watershedv1.Region {
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, forwarded, s.o.Node), upWithin)
 	defer cancel()
 	conn, err := s.o.Conns.To(address)
 	if err != nil {
-		return false
+		return nil
 	}
-	answer, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{})
-	return err == nil && answer.GetStatus() == healthv1.HealthCheckResponse_SERVING
+	answer, err := watershedv1.NewClusterServiceClient(conn).Topology(ctx, &watershedv1.TopologyRequest{})
+	if err != nil || len(answer.GetRegions()) != 1 {
+		return nil
+	}
+	return answer.GetRegions()[0]
 }
 
 // otherRegion asks another region how it sees itself.

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"fmt"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -12,12 +11,10 @@ import (
 	"github.com/watershed-db/watershed/processor/job"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	"github.com/watershed-db/watershed/region/coordinator"
+	"github.com/watershed-db/watershed/region/peer"
 	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/shard"
 )
-
-// PeerVersion is the version of what regions say to each other.
-const PeerVersion = 1
 
 // peerService serves other regions.
 type peerService struct {
@@ -25,66 +22,26 @@ type peerService struct {
 	*Server
 }
 
-// CheckHello refuses a caller that is not of a deployment like c's. The reason is one of a few, for metrics.
-func CheckHello(h *peerv1.Hello, deployment string, shards int, member func(region string) (number uint16, ok bool)) (string, error) {
-	refuse := func(reason, format string, args ...any) (string, error) {
-		return reason, fmt.Errorf("%w: %s", router.ErrDeployment, fmt.Sprintf(format, args...))
-	}
-	number, ok := member(h.GetRegion())
-	switch {
-	case h.GetVersion() != PeerVersion:
-		return refuse("protocol version", "it speaks version %d, this node %d", h.GetVersion(), PeerVersion)
-	case h.GetDeployment() != deployment:
-		return refuse("deployment", "this is %s", deployment)
-	case int(h.GetShards()) != shards:
-		return refuse("number of shards", "it has %d, this one %d", h.GetShards(), shards)
-	case !ok || uint32(number) != h.GetMember():
-		return refuse("region", "region %.64q, member %d, is not known", h.GetRegion(), h.GetMember())
-	case h.GetShard() >= h.GetShards():
-		return refuse("shard", "there is no shard %d", h.GetShard())
-	}
-	return "", nil
-}
-
-func (s *Server) checkHello(h *peerv1.Hello) error {
-	reason, err := CheckHello(h, s.o.Deployment, s.o.Shards, func(region string) (uint16, bool) {
-		r, ok := s.o.Member(region)
-		return r.Member, ok && region != s.o.Region
-	})
-	if err != nil {
-		s.refusals.note(h.GetDeployment()+"/"+h.GetRegion(), reason)
-	}
-	return err
-}
-
 // hello returns what this region says of itself.
 func (s *Server) hello() *peerv1.Hello {
 	self, _ := s.o.Member(s.o.Region)
 	return &peerv1.Hello{
 		Deployment: s.o.Deployment, Region: s.o.Region, Member: uint32(self.Member), Shards: uint32(s.o.Shards),
-		Version: PeerVersion,
+		Version: peer.Version,
 	}
 }
 
 // Pull implements the service.
-func (s peerService) Pull(stream peerv1.PeerService_PullServer) error {
-	if s.o.Peers == nil {
-		return s.UnimplementedPeerServiceServer.Pull(stream)
-	}
-	return s.o.Peers.Pull(stream)
-}
+func (s peerService) Pull(stream peerv1.PeerService_PullServer) error { return s.o.Peers.Pull(stream) }
 
 // State implements the service.
 func (s peerService) State(in *peerv1.StateRequest, stream peerv1.PeerService_StateServer) error {
-	if s.o.Peers == nil {
-		return s.UnimplementedPeerServiceServer.State(in, stream)
-	}
 	return s.o.Peers.State(in, stream)
 }
 
 // Summary implements the service.
 func (s peerService) Summary(ctx context.Context, in *peerv1.SummaryRequest) (*peerv1.SummaryResponse, error) {
-	if err := s.checkHello(in.GetHello()); err != nil {
+	if err := s.o.Peers.Check(in.GetHello()); err != nil {
 		return nil, err
 	}
 	region, err := proto.Marshal(s.ownRegion(ctx))
@@ -108,7 +65,7 @@ func (s peerService) Summary(ctx context.Context, in *peerv1.SummaryRequest) (*p
 
 // Submit implements the service.
 func (s peerService) Submit(ctx context.Context, in *peerv1.SubmitRequest) (*peerv1.SubmitResponse, error) {
-	if err := s.checkHello(in.GetHello()); err != nil {
+	if err := s.o.Peers.Check(in.GetHello()); err != nil {
 		return nil, err
 	}
 	command, err := shard.Decode(in.GetCommand())

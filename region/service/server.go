@@ -16,25 +16,21 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/watershed-db/watershed/keyspace"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	regionv1 "github.com/watershed-db/watershed/proto/watershed/region/v1"
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
 	"github.com/watershed-db/watershed/region/config"
 	"github.com/watershed-db/watershed/region/coordinator"
-	"github.com/watershed-db/watershed/region/replica"
 	"github.com/watershed-db/watershed/region/router"
 )
 
-// PeerStreams are the parts of PeerService that region/peer serves.
-type PeerStreams interface {
-	Pull(peerv1.PeerService_PullServer) error
-	State(*peerv1.StateRequest, peerv1.PeerService_StateServer) error
-}
-
-// Lags tells how far this node is behind other regions, for topology; region/peer knows it for the shards that this node
-// leads.
-type Lags interface {
-	Lag(r *replica.Replica) []*watershedv1.PeerLag
+// Peers serves other regions; peer.Server is one.
+type Peers interface {
+	// Check refuses a caller that does not belong to this deployment.
+	Check(h *peerv1.Hello) error
+	Pull(stream grpc.BidiStreamingServer[peerv1.PullRequest, peerv1.PullResponse]) error
+	State(in *peerv1.StateRequest, stream grpc.ServerStreamingServer[peerv1.StateChunk]) error
 }
 
 // Options says what a Server serves.
@@ -44,10 +40,11 @@ type Options struct {
 	Router      *router.Router
 	Conns       *router.Conns // to nodes of any region; not closed by the Server
 	Coordinator *coordinator.Coordinator
-	Peers       PeerStreams // nil: Pull and State are unimplemented
-	Lags        Lags        // nil: nothing is known
-	Logger      hclog.Logger
-	Registerer  prometheus.Registerer
+	Peers       Peers
+	// Lag tells how far a shard is behind other regions, where this node leads it; nil elsewhere.
+	Lag        func(id keyspace.ShardID) []*watershedv1.PeerLag
+	Logger     hclog.Logger
+	Registerer prometheus.Registerer
 }
 
 // Server serves a node's gRPC port.

@@ -1,0 +1,134 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/keyspace"
+	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
+	"github.com/watershed-db/watershed/region/peer"
+	"github.com/watershed-db/watershed/region/replica"
+	"github.com/watershed-db/watershed/region/shard"
+	"github.com/watershed-db/watershed/region/upkeep"
+)
+
+// peers is what a node has to do with other regions, and a collector of how that goes.
+type peers struct {
+	links    *peer.Links
+	shards   []*peer.Shard
+	replicas []*replica.Replica
+	server   *peer.Server
+
+	heard, behind, entries, bytes, joined, gaps, refusals, sent, sentBytes, refused *prometheus.Desc
+}
+
+// newPeers has the leaders among the replicas pull from other regions, and keep their shards up.
+func newPeers(env *Env, replicas []*replica.Replica) *peers {
+	c := env.Config
+	id := peer.Identity{Deployment: c.Deployment, Self: c.RegionID(), Shards: c.Shards}
+	for _, r := range c.Regions {
+		id.Members = append(id.Members, peer.Member{Region: crdt.RegionID(r.Name), Number: r.Member, Addresses: r.GRPC})
+	}
+	logger := env.Logger.Named("peer")
+	p := &peers{links: peer.NewLinks(), replicas: replicas}
+	p.describe()
+	for _, r := range replicas {
+		s := peer.New(peer.Options{
+			Identity: id, Replica: r, Links: p.links, Logger: logger,
+			Stopped: func(ctx context.Context, s *shard.SourceStopped) {
+				if _, err := env.Router.Propose(ctx, 0, s); err != nil && !errors.Is(err, context.Canceled) {
+					logger.Warn("a source that two regions hold different histories of is not recorded as stopped",
+						"source", s.Source, "error", err)
+				}
+			},
+		})
+		p.shards = append(p.shards, s)
+		r.Lead(s.Run)
+		r.Lead(func(ctx context.Context) {
+			upkeep.Run(ctx, upkeep.Options{
+				Replica: r, Peers: s, UnreachableAfter: c.Peers.UnreachableAfter.D(), Logger: env.Logger.Named("upkeep"),
+			})
+		})
+	}
+	p.server = peer.NewServer(id, p.shards, env.Router.Address, logger)
+	return p
+}
+
+// lag tells how far a shard that this node leads is behind other regions.
+func (p *peers) lag(id keyspace.ShardID) []*watershedv1.PeerLag {
+	if !p.replicas[id].IsLeader() {
+		return nil
+	}
+	unreachable := map[crdt.RegionID]bool{}
+	for _, x := range p.replicas[id].State().Unreachable {
+		unreachable[x] = true
+	}
+	var out []*watershedv1.PeerLag
+	for _, v := range p.shards[id].Peers() {
+		out = append(out, &watershedv1.PeerLag{
+			Region: string(v.Region), Reachable: !unreachable[v.Region], SilentMs: time.Since(v.Heard).Milliseconds(),
+			RecordsBehind: v.Behind,
+		})
+	}
+	return out
+}
+
+func (p *peers) describe() {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("watershed_peer_"+name, help, labels, nil)
+	}
+	of := []string{"shard", "region"}
+	p.heard = desc("silent_seconds", "Time since a shard's leader heard from its peer in a region.", of...)
+	p.behind = desc("records_behind", "Records that the peer has taken and this shard not; -1 where it never told.", of...)
+	p.entries = desc("entries_total", "Commands taken from the peer.", of...)
+	p.bytes = desc("bytes_total", "Bytes of commands taken from the peer.", of...)
+	p.joined = desc("joined_bytes_total", "Bytes taken from the peer by state joins.", of...)
+	p.gaps = desc("gaps_total", "Commands of the peer that did not fit yet.", of...)
+	p.refusals = desc("join_refusals_total", "State joins that could not be made: people have to look.", of...)
+	p.sent = desc("sent_entries_total", "Commands sent to other regions.")
+	p.sentBytes = desc("sent_bytes_total", "Bytes of commands sent to other regions.")
+	p.refused = desc("refused_total", "Calls of other regions that were refused.", "reason")
+}
+
+// Describe implements prometheus.Collector.
+func (p *peers) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range [...]*prometheus.Desc{
+		p.heard, p.behind, p.entries, p.bytes, p.joined, p.gaps, p.refusals, p.sent, p.sentBytes, p.refused,
+	} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (p *peers) Collect(out chan<- prometheus.Metric) {
+	tell := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, t, v, labels...)
+	}
+	for i, s := range p.shards {
+		id := strconv.Itoa(i)
+		leads := p.replicas[i].IsLeader()
+		for _, v := range s.Peers() {
+			region := string(v.Region)
+			if leads {
+				tell(p.heard, prometheus.GaugeValue, time.Since(v.Heard).Seconds(), id, region)
+				tell(p.behind, prometheus.GaugeValue, float64(v.Behind), id, region)
+			}
+			tell(p.entries, prometheus.CounterValue, float64(v.Entries), id, region)
+			tell(p.bytes, prometheus.CounterValue, float64(v.Bytes), id, region)
+			tell(p.joined, prometheus.CounterValue, float64(v.Joined), id, region)
+			tell(p.gaps, prometheus.CounterValue, float64(v.Gaps), id, region)
+			tell(p.refusals, prometheus.CounterValue, float64(v.Refusals), id, region)
+		}
+	}
+	entries, bytes := p.server.Sent()
+	tell(p.sent, prometheus.CounterValue, float64(entries))
+	tell(p.sentBytes, prometheus.CounterValue, float64(bytes))
+	for reason, n := range p.server.Refused() {
+		tell(p.refused, prometheus.CounterValue, float64(n), reason)
+	}
+}
