@@ -1,14 +1,25 @@
 package peer_test
 
 import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/peer"
 	"github.com/watershed-db/watershed/region/peer/peertest"
+	"github.com/watershed-db/watershed/region/router"
+	"github.com/watershed-db/watershed/region/shard"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -49,6 +60,13 @@ func TestThroughAThirdRegion(t *testing.T) {
 	w.Region("a").AwaitOffset(j, b, 20)
 	w.Region("b").AwaitOffset(j, a, 20)
 	w.AwaitAlike(j)
+	for _, r := range w.Regions {
+		for _, v := range r.Shard.Peers() {
+			if v.Joined > 0 {
+				t.Errorf("region %s took state from %s where the log had all", r.Name, v.Region)
+			}
+		}
+	}
 }
 
 // A cut that breaks connections, and one that swallows everything without a word, end without anything lost.
@@ -165,5 +183,132 @@ func TestUnconfirmedStateIsNotTaken(t *testing.T) {
 	w.Await("a few tries", func() bool { return w.Region("b").Shard.Peers()[0].Refusals >= 3 })
 	if after := w.Region("b").Dump(j); after != before {
 		t.Errorf("history replaced:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+// The registry travels from its owner through any region to all others.
+func TestRegistryThroughAThirdRegion(t *testing.T) {
+	w := peertest.New(t, peertest.Options{}, "a", "b", "c")
+	w.Between("a", "c", (*peertest.Proxy).Cut)
+	j := peertest.NewJob(t, 1, peertest.File())
+	apply := func(name string) {
+		w.Region("a").Must(&shard.JobApply{Epoch: 1<<16 | 1, Name: name, File: j.Add.File, Meaning: j.Add.Meaning})
+	}
+	apply("one")
+	position := func(r *peertest.Region) uint64 { return r.Replica.State().Registry().Position() }
+	w.Await("the registry in c", func() bool { return position(w.Region("c")) == 1 })
+	apply("two")
+	w.Region("a").Must(&shard.JobDelete{Epoch: 1<<16 | 1, Name: "one"})
+	for _, name := range []string{"b", "c"} {
+		r := w.Region(name)
+		w.Await("the registry in "+name, func() bool { return position(r) == 3 })
+		if jobs := r.Replica.State().Registry().Jobs(); len(jobs) != 1 || jobs[0].Name != "two" {
+			t.Errorf("%s has %v", name, jobs)
+		}
+	}
+}
+
+// follower is a replica that does not lead.
+type follower struct{ peer.Replica }
+
+func (follower) IsLeader() bool { return false }
+
+func (follower) Leader() group.Member { return group.Member{ID: "leader"} }
+
+// serveFollower serves a region's shard from a node that does not lead it, and names address as the leader's.
+func serveFollower(t *testing.T, r *peertest.Region, address string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sh := peer.New(peer.Options{Identity: r.ID, Replica: follower{r.Replica}})
+	s := peer.NewServer(r.ID, []*peer.Shard{sh}, func(node string) string { return map[string]string{"leader": address}[node] }, nil)
+	g := grpc.NewServer(grpc.WaitForHandlers(true))
+	peerv1.RegisterPeerServiceServer(g, s)
+	serving := make(chan error, 1)
+	go func() { serving <- g.Serve(l) }()
+	t.Cleanup(func() {
+		s.Close()
+		g.Stop()
+		if err := <-serving; err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// A puller finds the leader among the peer's nodes, and dials no address that it was not configured with.
+func TestTheLeaderIsFollowed(t *testing.T) {
+	r, j := lonely(t, peer.Timing{})
+	r.Must(j.Step(peertest.Source("a", 0), "x", 0, 3, "k"))
+	for name, c := range map[string]struct{ named string }{"named": {r.Address}, "unknown": {"192.0.2.1:1"}, "none": {""}} {
+		t.Run(name, func(t *testing.T) {
+			f := serveFollower(t, r, c.named)
+			if _, err := ask(t, &peertest.Region{Address: f}, &peerv1.PullRequest{Hello: hello()}).Recv(); status.Code(err) != codes.Unavailable ||
+				router.Detail(err).GetLeader() != c.named {
+				t.Fatalf("a follower answers %v", err)
+			}
+			b := r.World.Region("b")
+			id := b.ID
+			id.Members = slices.Clone(id.Members)
+			id.Members[0].Addresses = []string{f, f, r.Address}
+			links := peer.NewLinks()
+			defer links.Close()
+			sh := peer.New(peer.Options{Identity: id, Replica: b.Replica, Links: links})
+			ctx, cancel := context.WithCancel(t.Context())
+			var running sync.WaitGroup
+			running.Go(func() { sh.Run(ctx) })
+			defer running.Wait()
+			defer cancel()
+			peertest.Await(t, "the leader to be found", func() bool { return sh.Peers()[0].Connected })
+		})
+	}
+}
+
+// However ways are cut and logs truncated, all regions end alike, and with every record once.
+func TestRandomCuts(t *testing.T) {
+	w := peertest.New(t, peertest.Options{Group: func(c *group.Config) { c.TrailingEntries = 1 },
+		Timing: peer.Timing{Again: 100 * time.Millisecond, Patience: 200 * time.Millisecond}}, "a", "b", "c")
+	j := begin(t, w)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	offsets := map[string]int64{}
+	pairs := [][2]string{{"a", "b"}, {"a", "c"}, {"b", "c"}}
+	for range 300 {
+		name := []string{"a", "b", "c"}[rng.IntN(3)]
+		pair := pairs[rng.IntN(3)]
+		switch x := rng.IntN(20); {
+		case x < 15:
+			n := int64(1 + rng.IntN(3))
+			s := peertest.Source(name, 0)
+			w.Region(name).Must(j.Step(s, "x", offsets[name], offsets[name]+n, string(rune('a'+rng.IntN(5)))))
+			offsets[name] += n
+		case x < 17:
+			w.Between(pair[0], pair[1], (*peertest.Proxy).Cut)
+		case x < 19:
+			w.Between(pair[0], pair[1], (*peertest.Proxy).Heal)
+		default:
+			if err := w.Region(name).Host.Group(0).Snapshot(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, pair := range pairs {
+		w.Between(pair[0], pair[1], (*peertest.Proxy).Heal)
+	}
+	for _, r := range w.Regions {
+		for name, n := range offsets {
+			r.AwaitOffset(j, peertest.Source(name, 0), n)
+		}
+	}
+	w.AwaitAlike(j)
+	total := int64(0)
+	for _, n := range offsets {
+		total += n
+	}
+	if n := w.Region("a").Records(j); n != total {
+		t.Errorf("%d records are counted, %d were taken", n, total)
 	}
 }

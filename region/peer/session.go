@@ -28,10 +28,13 @@ type session struct {
 	stream grpc.BidiStreamingClient[peerv1.PullRequest, peerv1.PullResponse]
 	silent atomic.Bool // it was given up for its silence
 	book   *book       // of this stream; by puller.mu
+	news   uint64      // how often the peer told standings; by puller.mu
 
 	last   map[crdt.GenerationID]*Standing // own standings, as told
 	owed   uint64                          // credit to be given back
 	saidAt time.Time
+	looked sight // what look last looked at
+	even   bool  // whether that left nothing to be taken
 
 	queue struct {
 		sync.Mutex
@@ -42,6 +45,9 @@ type session struct {
 }
 
 var errSilent = errors.New("nothing was heard from the peer for too long")
+
+// sight is what there is to be compared: the own state, what the peer told, and what of it was taken.
+type sight struct{ index, news, cursor uint64 }
 
 // item is a message that waits to be worked on, without its standings.
 type item struct {
@@ -131,6 +137,9 @@ func (s *session) takeStandings(m *peerv1.PullResponse) error {
 	s.in.heard = now
 	if err := s.book.take(m.Standings, m.StandingsIndex); err != nil {
 		return err
+	}
+	if len(m.Standings) > 0 {
+		s.news++
 	}
 	if len(s.book.told) > 0 || m.StandingsIndex > 0 {
 		s.in.book, s.in.connected = s.book, true
@@ -253,7 +262,12 @@ func (s *session) takeRegistry(ctx context.Context, list [][]byte) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrProtocol, err)
 		}
-		c.Entries = append(c.Entries, e)
+		if e.Position > s.replica.State().Registry().Position() { // another stream may have brought it
+			c.Entries = append(c.Entries, e)
+		}
+	}
+	if len(c.Entries) == 0 {
+		return nil
 	}
 	res, err := s.replica.Propose(ctx, c)
 	switch {

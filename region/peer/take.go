@@ -206,6 +206,13 @@ func (s *session) look(ctx context.Context) error {
 		return errAgain
 	}
 	s.mu.Lock()
+	now := sight{st.Index, s.news, s.cursor}
+	if now == s.looked && s.even {
+		s.in.level = time.Now()
+		s.mu.Unlock()
+		return nil
+	}
+	s.looked = now
 	b := &book{told: maps.Clone(s.book.told), changed: maps.Clone(s.book.changed)}
 	s.mu.Unlock()
 	level := true
@@ -232,11 +239,7 @@ func (s *session) look(ctx context.Context) error {
 			}
 		}
 	}
-	if level {
-		s.mu.Lock()
-		s.in.level = time.Now()
-		s.mu.Unlock()
-	}
+	s.even = level
 	return nil
 }
 

@@ -164,3 +164,29 @@ func (r *Region) Offset(j *Job, s crdt.Source) int64 {
 	}
 	return st.Point.Offset
 }
+
+// Records returns how many records a region's cells of the job hold.
+func (r *Region) Records(j *Job) (n int64) {
+	t := r.World.t
+	t.Helper()
+	snap, err := r.Replica.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snap.Close()
+	g := snap.Generation(j.ID)
+	for _, region := range g.Groups() {
+		err := snap.Slots(g, region, crdt.MinTime, crdt.MaxTime, func(_ crdt.Slot, cell []byte) bool {
+			c, err := crdt.DecodeCell(cell)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += int64(c.Records)
+			return true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
