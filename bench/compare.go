@@ -8,9 +8,30 @@ import (
 	"path/filepath"
 )
 
-// input is a file that both the floor and `watershed run` read.
+// input is what both the floor and `watershed run` read: a file as so many partitions.
 type input struct {
-	name, file, layout, job, topic string
+	name, file               string
+	partitions               int
+	layout, jobs, job, topic string
+}
+
+func (in *input) scan(group bool) []string {
+	args := []string{"scan", "--layout", in.layout}
+	if group {
+		args = append(args, "--group")
+	}
+	for range in.partitions {
+		args = append(args, in.file)
+	}
+	return args
+}
+
+func (in *input) run(stats string) []string {
+	args := []string{"run", "--job", filepath.Join(in.jobs, in.job), "--stats", stats}
+	for range in.partitions {
+		args = append(args, "--input", in.topic+"="+in.file)
+	}
+	return args
 }
 
 // contender is one of the programs compared over an input.
@@ -36,15 +57,14 @@ func compareRuns(ctx context.Context, args []string) error {
 		return fmt.Errorf("--watershed and a positive --rounds are needed")
 	}
 	for _, in := range []input{
-		{"wiki edits, gzip", *wiki, "wiki", "wiki.yaml", "edits"},
-		{"wiki edits", *wikiPlain, "wiki", "wiki.yaml", "edits"},
-		{"rides, JSON", *ridesJSON, "rides", "rides.yaml", "rides"},
-		{"rides, CSV", *ridesCSV, "rides-csv", "rides-csv.yaml", "rides"},
+		{"wiki edits, gzip", *wiki, 1, "wiki", *jobs, "wiki.yaml", "edits"},
+		{"wiki edits, unpacked, as 20 partitions", *wikiPlain, 20, "wiki", *jobs, "wiki.yaml", "edits"},
+		{"rides, JSON", *ridesJSON, 1, "rides", *jobs, "rides.yaml", "rides"},
+		{"rides, CSV", *ridesCSV, 1, "rides-csv", *jobs, "rides-csv.yaml", "rides"},
 	} {
 		if in.file == "" {
 			continue
 		}
-		in.job = filepath.Join(*jobs, in.job)
 		if err := compare(ctx, *watershed, in, *rounds); err != nil {
 			return fmt.Errorf("%s: %w", in.name, err)
 		}
@@ -71,14 +91,14 @@ func compare(ctx context.Context, watershed string, in input, rounds int) error 
 			var u usage
 			switch i {
 			case 0:
-				u, err = measure(ctx, false, self, "scan", "--layout", in.layout, in.file)
+				u, err = measure(ctx, false, self, in.scan(false)...)
 			case 1:
-				u, err = measure(ctx, false, self, "scan", "--layout", in.layout, "--group", in.file)
+				u, err = measure(ctx, false, self, in.scan(true)...)
 				if err == nil {
 					err = json.Unmarshal(u.stdout, &scanned)
 				}
 			case 2:
-				u, err = measure(ctx, true, watershed, "run", "--job", in.job, "--input", in.topic+"="+in.file, "--stats", stats)
+				u, err = measure(ctx, true, watershed, in.run(stats)...)
 			}
 			if err != nil {
 				return err

@@ -60,15 +60,17 @@ func scan(_ context.Context, args []string) error {
 	grouped := f.Bool("group", false, "also group by window and key in a Go map, with count and sum")
 	_ = f.Parse(args) // exits by itself
 	l, ok := layouts[*name]
-	if !ok || f.NArg() != 1 {
-		return fmt.Errorf("layout %q over %q: want a known layout and one file", *name, f.Args())
+	if !ok || f.NArg() == 0 {
+		return fmt.Errorf("layout %q over %q: want a known layout and files", *name, f.Args())
 	}
 	s := &floor{layout: l}
 	if *grouped {
 		s.groups = make(map[group]*tally)
 	}
-	if err := s.file(f.Arg(0)); err != nil {
-		return err
+	for _, path := range f.Args() {
+		if err := s.file(path); err != nil {
+			return err
+		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(map[string]any{"records": s.records, "bad": s.bad, "groups": len(s.groups),
 		"check": s.check, "sum": s.sum})
