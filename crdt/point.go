@@ -139,9 +139,14 @@ func FirstPoint(s Source, offset int64) Point {
 // After returns the point after a record at offset whose hash is last, whose fate was o, with the watermark after it.
 // The watermark must not be below p's.
 func (p Point) After(offset int64, last Hash, watermark int64, o Outcome) Point {
+	p.Step(offset, last, watermark, o)
+	return p
+}
+
+// Step makes p what After returns, without copying it.
+func (p *Point) Step(offset int64, last Hash, watermark int64, o Outcome) {
 	p.Offset, p.Watermark, p.Chain, p.Last = offset+1, watermark, p.Chain.Next(last), last
 	p.Counts[o]++
-	return p
 }
 
 // End returns p with the watermark of a source that has ended.

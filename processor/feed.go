@@ -182,16 +182,9 @@ func (f *Feed) Reader(source crdt.Source) (Reader, error) {
 // ErrMismatch or ErrOrder the source must be removed: nothing of the record was folded.
 func (r Reader) Read(rec *log.Record) (Verdict, error) {
 	s, f := r.fed, r.feed
-	before := s.op.point
-	v, err := s.op.Judge(rec)
+	v, err := r.judge(rec)
 	if err != nil {
 		return v, err
-	}
-	if before.Offset < s.high {
-		if err := s.check(before, s.op.point, f.parked); err != nil {
-			s.op.point = before
-			return v, err
-		}
 	}
 	if v.Outcome != crdt.Counted {
 		return v, nil
@@ -208,6 +201,22 @@ func (r Reader) Read(rec *log.Record) (Verdict, error) {
 	b.Fold(s.op)
 	f.bytes += b.bytes - size
 	return v, nil
+}
+
+// judge judges a record, and checks the step over it where a shard's point may lie within.
+func (r Reader) judge(rec *log.Record) (Verdict, error) {
+	s := r.fed
+	if s.op.point.Offset >= s.high {
+		return s.op.Judge(rec)
+	}
+	before := s.op.point
+	v, err := s.op.Judge(rec)
+	if err == nil {
+		if err = s.check(before, s.op.point, r.feed.parked); err != nil {
+			s.op.point = before
+		}
+	}
+	return v, err
 }
 
 // check compares the points that a step passes over or reaches with the one that it reaches.

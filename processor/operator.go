@@ -122,7 +122,7 @@ func (o *Operator) Judge(r *log.Record) (Verdict, error) {
 	if len(v.Reason) > maxReason {
 		v.Reason = v.Reason[:maxReason]
 	}
-	o.point = o.point.After(r.Offset, r.Hash(&o.hasher), watermark, v.Outcome)
+	o.point.Step(r.Offset, r.Hash(&o.hasher), watermark, v.Outcome)
 	return v, nil
 }
 

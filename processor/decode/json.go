@@ -136,13 +136,13 @@ func (d *JSON) object(b []byte, i int, n *node, depth int) int {
 	}
 	for {
 		var next *node
-		if m := d.shape.at(known); m != nil && len(b)-i >= len(m.text) && string(b[i:i+len(m.text)]) == m.text {
+		if m := d.shape.at(known); m != nil && m.matches(b, i) {
 			next = m.node
-			d.names = append(d.names, name{m.hash, uint32(i) + 1, uint32(len(m.text) - len(`"":`)), false})
-			seen.filter |= m.bit
+			d.shape.places[known] = uint32(i)
 			known++
 			i += len(m.text)
 		} else {
+			d.recall(known, &seen)
 			known = -1
 			if next, i = d.member(b, i, n, &seen); i < 0 {
 				return -1
@@ -168,6 +168,15 @@ func (d *JSON) object(b []byte, i int, n *node, depth int) int {
 		default:
 			return d.fail(i, "a comma or closing brace expected")
 		}
+	}
+}
+
+// recall puts the first names of the shape, which came as it has them, on the stack.
+func (d *JSON) recall(known int, seen *nameSet) {
+	for k := 0; k < known; k++ {
+		m := &d.shape.members[k]
+		d.names = append(d.names, name{m.hash, d.shape.places[k] + 1, uint32(len(m.text) - len(`"":`)), false})
+		seen.filter |= filterBit(m.hash)
 	}
 }
 
@@ -304,6 +313,9 @@ func (d *JSON) value(b []byte, i int, n *node, depth int) int {
 		return d.literal(b, i, "false", n, crdt.Bool(false))
 	case 'n':
 		return d.literal(b, i, "null", n, crdt.Null())
+	}
+	if n == nil {
+		return d.skipNumber(b, i)
 	}
 	return d.number(b, i, n)
 }

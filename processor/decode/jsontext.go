@@ -95,7 +95,43 @@ func unescape(to, raw []byte) []byte {
 	}
 }
 
-// number scans the number at i.
+// digits returns where the digits at i end.
+func digits(b []byte, i int) int {
+	for i < len(b) && b[i]-'0' <= 9 {
+		i++
+	}
+	return i
+}
+
+// skipNumber scans the number at i, of which nothing is wanted.
+func (d *JSON) skipNumber(b []byte, i int) int {
+	start := i
+	if b[i] == '-' {
+		i++
+	}
+	first := i
+	if i = digits(b, i); i == first || i-first > 1 && b[first] == '0' {
+		return d.fail(start, "not a value")
+	}
+	if i < len(b) && b[i] == '.' {
+		dot := i + 1
+		if i = digits(b, dot); i == dot {
+			return d.fail(i, "a digit expected")
+		}
+	}
+	if i < len(b) && b[i]|0x20 == 'e' {
+		if i++; i < len(b) && (b[i] == '+' || b[i] == '-') {
+			i++
+		}
+		exp := i
+		if i = digits(b, exp); i == exp {
+			return d.fail(i, "a digit expected")
+		}
+	}
+	return i
+}
+
+// number scans the number at i, which node n is for.
 func (d *JSON) number(b []byte, i int, n *node) int {
 	start := i
 	if b[i] == '-' {
@@ -107,14 +143,12 @@ func (d *JSON) number(b []byte, i int, n *node) int {
 		mantissa = mantissa*10 + uint64(b[i]-'0')
 		i++
 	}
-	digits := i - first
-	if digits == 0 || digits > 1 && b[first] == '0' {
+	count := i - first
+	if count == 0 || count > 1 && b[first] == '0' {
 		return d.fail(start, "not a value")
 	}
 	if i == len(b) || b[i] != '.' && b[i]|0x20 != 'e' {
-		if n != nil {
-			d.row.set(n.slot, integer(b[start:i], mantissa, digits))
-		}
+		d.row.set(n.slot, integer(b[start:i], mantissa, count))
 		return i
 	}
 	places, exponent := 0, false
@@ -134,18 +168,12 @@ func (d *JSON) number(b []byte, i int, n *node) int {
 			i++
 		}
 		exp := i
-		for i < len(b) && b[i]-'0' <= 9 {
-			i++
-		}
-		if i == exp {
+		if i = digits(b, exp); i == exp {
 			return d.fail(i, "a digit expected")
 		}
 		exponent = true
 	}
-	if n == nil {
-		return i
-	}
-	if f, ok := float(b[start:i], mantissa, digits+places, places, exponent); ok {
+	if f, ok := float(b[start:i], mantissa, count+places, places, exponent); ok {
 		d.row.set(n.slot, crdt.Float(f))
 	} else {
 		d.row.spoil(n.slot)

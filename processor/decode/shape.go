@@ -1,5 +1,7 @@
 package decode
 
+import "encoding/binary"
+
 // maxShape bounds the members of a shape: beyond so many, names are looked up in a map anyway.
 const maxShape = manyNames - 1
 
@@ -8,14 +10,38 @@ const maxShape = manyNames - 1
 // differ from each other, and what is wanted of them is known. It is a cache: no result depends on it.
 type shape struct {
 	members []shapeMember
-	misses  int // records that did not keep to it
+	places  [maxShape]uint32 // where in the record the members stand that came so far
+	misses  int              // records that did not keep to it
 }
 
 type shapeMember struct {
 	text string // the name with its quotes and colon
 	hash uint64
-	bit  uint64
 	node *node // nil where nothing is wanted
+	// The text's first sixteen bytes as two words, and which of their bits are the text's.
+	words, masks [2]uint64
+}
+
+// matches reports whether the member's text stands in b at i.
+func (m *shapeMember) matches(b []byte, i int) bool {
+	if len(m.text) > 16 || len(b)-i < 16 {
+		return len(b)-i >= len(m.text) && string(b[i:i+len(m.text)]) == m.text
+	}
+	first, second := binary.LittleEndian.Uint64(b[i:]), binary.LittleEndian.Uint64(b[i+8:])
+	return (first^m.words[0])&m.masks[0]|(second^m.words[1])&m.masks[1] == 0
+}
+
+// setText sets the text and the words by which it is compared.
+func (m *shapeMember) setText(text string) {
+	m.text = text
+	var words, masks [16]byte
+	for i := range min(copy(words[:], text), len(masks)) {
+		masks[i] = 0xff
+	}
+	for i := range m.words {
+		m.words[i] = binary.LittleEndian.Uint64(words[8*i:])
+		m.masks[i] = binary.LittleEndian.Uint64(masks[8*i:])
+	}
 }
 
 // at returns member i, nil if there is none.
@@ -42,8 +68,8 @@ func (s *shape) learn(b []byte, names []name, root *node) {
 		if n.escaped || b[end+1] != ':' {
 			return
 		}
-		m := shapeMember{hash: n.hash, bit: filterBit(n.hash), node: root.find(n.hash, b[n.off:end])}
-		m.text = string(b[n.off-1 : end+2])
+		m := shapeMember{hash: n.hash, node: root.find(n.hash, b[n.off:end])}
+		m.setText(string(b[n.off-1 : end+2]))
 		s.members = append(s.members, m)
 	}
 }
