@@ -60,6 +60,9 @@ func topics(jobs []jobFile) []string {
 	return slices.DeleteFunc(slices.Compact(out), func(s string) bool { return s == "" })
 }
 
+// topicConfig bounds how far ahead of the broker's clock a producer's timestamp may be, so that max_future means something.
+var topicConfig = map[string]string{"message.timestamp.after.max.ms": "3600000"}
+
 // makeTopics makes the topics that jobs name and that a region's Kafka lacks.
 func (d *Deployment) makeTopics(ctx context.Context, r *regionLayout) error {
 	names := topics(d.jobs)
@@ -71,7 +74,7 @@ func (d *Deployment) makeTopics(ctx context.Context, r *regionLayout) error {
 	}
 	defer client.Close()
 	for _, name := range names {
-		if _, err := client.CreateTopic(ctx, name, d.options.Partitions, 0, nil); err != nil {
+		if _, err := client.CreateTopic(ctx, name, d.options.Partitions, 0, topicConfig); err != nil {
 			return fmt.Errorf("region %s: %w", r.Name, err)
 		}
 	}

@@ -81,6 +81,9 @@ func openLayout(o Options) (*layout, error) {
 			o.Regions = []string{"us-east", "eu-west"}
 		}
 		l, err := newLayout(o.Regions, or(o.Nodes, 3), or(o.Shards, 8))
+		if err == nil {
+			err = l.knows(o.Kafka)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -126,7 +129,13 @@ func (l *layout) fits(name string, o Options) error {
 	case o.Shards != 0 && o.Shards != l.Shards:
 		return differs("shards", l.Shards, o.Shards)
 	}
-	for region := range o.Kafka {
+	return l.knows(o.Kafka)
+}
+
+// knows says whether every region with a Kafka of its own is there.
+func (l *layout) knows(kafka map[string][]string) error {
+	names := l.names()
+	for region := range kafka {
 		if !slices.Contains(names, region) {
 			return fmt.Errorf("%w: kafka of %q, which is none of the regions %s", ErrOptions, region, strings.Join(names, ", "))
 		}
