@@ -55,7 +55,7 @@ func newRoot() *cobra.Command {
 		return usageError{fmt.Errorf("%s: %w", cmd.CommandPath(), err)}
 	})
 	root.AddCommand(newRun(), newJob(), newQuery(), newWatch(), newTopology(), newVersion(), newCompletion())
-	root.AddCommand(newNode(), newDev(), newEmbeddedKafka())
+	root.AddCommand(newNode(), newDev(), newDemo(), newEmbeddedKafka())
 	return root
 }
 
