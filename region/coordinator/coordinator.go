@@ -208,18 +208,22 @@ func Lacking(registry *shard.Registry, state *shard.State, self crdt.RegionID) [
 			todo = append(todo, &shard.UpdateGeneration{ID: e.Generation, File: e.File, Meaning: e.Meaning})
 		}
 		if lacksSources(g, decided, self) {
-			todo = append(todo, &shard.AddSources{Generation: e.Generation, Group: self, Sources: decided})
+			add := &shard.AddSources{Generation: e.Generation, Group: self}
+			for _, d := range decided {
+				add.Sources = append(add.Sources, d.SourcePoint)
+			}
+			todo = append(todo, add)
 		}
 	}
 	return todo
 }
 
-func lacksSources(g *shard.Generation, decided []shard.SourcePoint, self crdt.RegionID) bool {
+func lacksSources(g *shard.Generation, decided []shard.Decided, self crdt.RegionID) bool {
 	if len(decided) == 0 {
 		return false
 	}
-	return g == nil || !g.Declared(self) || slices.ContainsFunc(decided, func(sp shard.SourcePoint) bool {
-		st, ok := g.Standing(sp.Source)
+	return g == nil || !g.Declared(self) || slices.ContainsFunc(decided, func(d shard.Decided) bool {
+		st, ok := g.Standing(d.Source)
 		return !ok || st.First == nil
 	})
 }

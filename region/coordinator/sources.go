@@ -78,7 +78,7 @@ func (c *Coordinator) decide(ctx context.Context, registry *shard.Registry) {
 		return
 	}
 	for id, j := range jobs {
-		c.notes.judge(id, problems(j, known, c.o.Region))
+		c.notes.judge(id, problems(j, known, registry.Decided(id), c.o.Region))
 		if err := c.decideJob(ctx, registry, id, j, known); err != nil && ctx.Err() == nil {
 			c.notes.warn(id, "the first points of a job's sources are not decided; trying again", "job", j.Name, "error", err)
 			c.topics.clear()
@@ -87,7 +87,7 @@ func (c *Coordinator) decide(ctx context.Context, registry *shard.Registry) {
 }
 
 // problems names what keeps a job's topics from being read, and what its author should know.
-func problems(j *job.Job, known map[string]Topic, region crdt.RegionID) []string {
+func problems(j *job.Job, known map[string]Topic, decided []shard.Decided, region crdt.RegionID) []string {
 	var out []string
 	tell := func(format string, args ...any) {
 		if s := fmt.Sprintf(format, args...); !slices.Contains(out, s) {
@@ -101,12 +101,22 @@ func problems(j *job.Job, known map[string]Topic, region crdt.RegionID) []string
 			tell("topic %s does not exist in %s: no window closes until it does", in.Topic, region)
 		case t.Compacted:
 			tell("topic %s is compacted in %s and cannot be a source: no window closes until it is not", in.Topic, region)
+		case replaced(in.Topic, t, decided):
+			tell("topic %s was deleted and made again in %s: its sources cannot go on", in.Topic, region)
 		case in.MaxFuture != job.NoMaxFuture && !t.LogAppendTime && t.MaxTimestampAhead == crdt.MaxTime:
 			tell("topic %s has neither LogAppendTime nor a bound on producers' timestamps: max_future trusts its producers",
 				in.Topic)
 		}
 	}
 	return out
+}
+
+// replaced says whether a topic is not the one in which first points were decided: it was deleted and made again. Its
+// sources stop when they are read; new ones must not join them.
+func replaced(name string, t Topic, decided []shard.Decided) bool {
+	return slices.ContainsFunc(decided, func(d shard.Decided) bool {
+		return d.Source.Topic == name && d.TopicID != "" && t.ID != "" && d.TopicID != t.ID
+	})
 }
 
 // decideJob decides the first points of a job's sources that have none: the start of the log as it is now. As long as one
@@ -119,16 +129,16 @@ func (c *Coordinator) decideJob(ctx context.Context, registry *shard.Registry, i
 	names := map[string]bool{}
 	for _, in := range j.Inputs {
 		t := known[in.Topic]
-		if t.Partitions == 0 || t.Compacted {
+		if t.Partitions == 0 || t.Compacted || replaced(in.Topic, t, decided) {
 			return nil
 		}
 		for p := range t.Partitions {
 			s := crdt.Source{Input: uint16(in.Index), Region: c.o.Region, Topic: in.Topic, Partition: p}
-			_, done := slices.BinarySearchFunc(decided, s, func(sp shard.SourcePoint, s crdt.Source) int {
-				return crdt.CompareSources(sp.Source, s)
+			_, done := slices.BinarySearchFunc(decided, s, func(d shard.Decided, s crdt.Source) int {
+				return crdt.CompareSources(d.Source, s)
 			})
 			if !done {
-				command.Sources = append(command.Sources, shard.SourcePoint{Source: s})
+				command.Sources = append(command.Sources, shard.Decided{SourcePoint: shard.SourcePoint{Source: s}, TopicID: t.ID})
 				names[in.Topic] = true
 			}
 		}
@@ -143,14 +153,14 @@ func (c *Coordinator) decideJob(ctx context.Context, registry *shard.Registry, i
 		return err
 	}
 	for i := range command.Sources {
-		sp := &command.Sources[i]
-		start, ok := starts[Partition{sp.Source.Topic, sp.Source.Partition}]
+		d := &command.Sources[i]
+		start, ok := starts[Partition{d.Source.Topic, d.Source.Partition}]
 		if !ok {
-			return fmt.Errorf("the log does not tell where %s begins", sp.Source)
+			return fmt.Errorf("the log does not tell where %s begins", d.Source)
 		}
-		sp.Point = crdt.FirstPoint(sp.Source, start)
+		d.Point = crdt.FirstPoint(d.Source, start)
 	}
-	slices.SortFunc(command.Sources, func(a, b shard.SourcePoint) int { return crdt.CompareSources(a.Source, b.Source) })
+	slices.SortFunc(command.Sources, func(a, b shard.Decided) int { return crdt.CompareSources(a.Source, b.Source) })
 	c.propose(ctx, 0, command)
 	return nil
 }
@@ -173,5 +183,5 @@ func (c *Coordinator) Check(ctx context.Context, j *job.Job) (warnings []string,
 			return nil, fmt.Errorf("topic %s is compacted in %s and cannot be a source", name, c.o.Region)
 		}
 	}
-	return problems(j, known, c.o.Region), nil
+	return problems(j, known, nil, c.o.Region), nil
 }

@@ -152,8 +152,8 @@ func (c *Coordinator) report(ctx context.Context, name string, r *regionv1.Worke
 
 // take keeps a report of a source that is known; it reports whether it is.
 func (c *Coordinator) take(t Task, s SourceStatus) bool {
-	_, known := slices.BinarySearchFunc(c.registry().Decided(t.Generation), t.Source, func(sp shard.SourcePoint, s crdt.Source) int {
-		return crdt.CompareSources(sp.Source, s)
+	_, known := slices.BinarySearchFunc(c.registry().Decided(t.Generation), t.Source, func(d shard.Decided, s crdt.Source) int {
+		return crdt.CompareSources(d.Source, s)
 	})
 	if !known {
 		return false
@@ -254,7 +254,7 @@ func (c *Coordinator) assignment(name string, s *session) (*regionv1.Assignment,
 		for _, sp := range c.mu.registry.Decided(e.Generation) {
 			if c.mu.assigned[Task{e.Generation, sp.Source}] == name {
 				part.Sources = append(part.Sources, &regionv1.AssignedSource{
-					Source: crdt.AppendSource(nil, sp.Source), First: crdt.AppendPoint(nil, sp.Point),
+					Source: crdt.AppendSource(nil, sp.Source), First: crdt.AppendPoint(nil, sp.Point), TopicId: sp.TopicID,
 				})
 			}
 		}

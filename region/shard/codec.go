@@ -228,10 +228,28 @@ func (c *RegistryCopy) readBody(r *reader) {
 }
 
 func (c *SourcesDecided) appendBody(b []byte) []byte {
-	return appendSourcePoints(append(b, c.Generation[:]...), c.Sources)
+	b = appendUvarint(append(b, c.Generation[:]...), uint64(len(c.Sources)))
+	for _, d := range c.Sources {
+		b = d.append(crdt.AppendSource(b, d.Source))
+	}
+	return b
 }
 
-func (c *SourcesDecided) readBody(r *reader) { c.Generation, c.Sources = r.hash16(), r.sourcePoints() }
+func (c *SourcesDecided) readBody(r *reader) {
+	c.Generation = r.hash16()
+	var prev crdt.Source
+	for i, n := 0, r.count(MaxSources); i < n && r.err == nil; i++ {
+		d := Decided{SourcePoint: SourcePoint{Source: r.source()}}
+		d.read(r)
+		r.ordered(i, &prev, d.Source)
+		c.Sources = append(c.Sources, d)
+	}
+}
+
+// append appends all but the source.
+func (d *Decided) append(b []byte) []byte { return appendString(appendPoint(b, d.Point), d.TopicID) }
+
+func (d *Decided) read(r *reader) { d.Point, d.TopicID = r.point(), r.string(MaxTopicID) }
 
 func (c *SourceStopped) appendBody(b []byte) []byte {
 	return appendString(crdt.AppendSource(append(b, c.Generation[:]...), c.Source), c.Reason)

@@ -45,7 +45,7 @@ func examples(tb testing.TB) []Command {
 		&JobApply{1 << 16, "count", []byte("file"), [32]byte{4}, j.Builtins()},
 		&JobDelete{1 << 16, "count"},
 		&RegistryCopy{[]Entry{entry}},
-		&SourcesDecided{id, points},
+		&SourcesDecided{id, []Decided{{points[0], "topic"}, {points[1], ""}}},
 		&SourceStopped{id, s, "gone"},
 		&Check{77, crdt.Hash{9}},
 	}

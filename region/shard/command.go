@@ -9,6 +9,7 @@ import (
 const (
 	MaxFile     = 1 << 20 // bytes of a job file
 	MaxName     = 255     // bytes of a job's name or a region
+	MaxTopicID  = 64      // bytes of a Decided.TopicID
 	MaxReason   = 1 << 10 // bytes of a reason
 	MaxPins     = 1 << 12 // pinned versions of a generation
 	MaxSources  = 1 << 16 // sources, regions, generations or registry entries in one command
@@ -195,7 +196,15 @@ type RegistryCopy struct{ Entries []Entry }
 // SourcesDecided records on shard 0 the first points of own sources, before any shard is told (rules A2).
 type SourcesDecided struct {
 	Generation crdt.GenerationID
-	Sources    []SourcePoint // in crdt.CompareSources order
+	Sources    []Decided // in crdt.CompareSources order
+}
+
+// Decided is a source of the own region, the first point that was decided for it, and in which log.
+type Decided struct {
+	SourcePoint
+	// TopicID is what the log's keeper calls the topic, at most MaxTopicID bytes, "" where it has no name for it: a topic
+	// that is made again has another one.
+	TopicID string
 }
 
 // SourceStopped records on shard 0 that a source's log does not fit its point.

@@ -52,7 +52,7 @@ func load(cfg *Config, v *keyspace.View) (*State, error) {
 		g.Outbox.note()
 	}
 	for _, list := range st.registry.decided {
-		slices.SortFunc(list, func(a, b SourcePoint) int { return crdt.CompareSources(a.Source, b.Source) })
+		slices.SortFunc(list, func(a, b Decided) int { return crdt.CompareSources(a.Source, b.Source) })
 	}
 	for _, list := range st.registry.stopped {
 		slices.SortFunc(list, func(a, b Stopped) int { return crdt.CompareSources(a.Source, b.Source) })
@@ -146,8 +146,9 @@ func (l *loader) entry(name, value *reader) {
 
 func (l *loader) decided(name, value *reader) {
 	id := crdt.GenerationID(name.hash16())
-	sp := SourcePoint{name.source(), value.point()}
-	l.st.registry.decided[id] = append(l.st.registry.decided[id], sp)
+	d := Decided{SourcePoint: SourcePoint{Source: name.source()}}
+	d.read(value)
+	l.st.registry.decided[id] = append(l.st.registry.decided[id], d)
 }
 
 func (l *loader) stopped(name, value *reader) {

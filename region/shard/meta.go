@@ -27,7 +27,7 @@ const metaVersion = 1
 //	'h' generation source count (8)          a mark the source stood at
 //	'd' generation end (8) user key           dirty mark: the index of the last change
 //	'r' position (8)                          registry entry
-//	'c' generation source                     first point, decided here
+//	'c' generation source                     first point, decided here, and the topic's id
 //	't' generation source                     why the source was stopped
 //
 // Integers in names are big-endian; window ends have their sign bit inverted.

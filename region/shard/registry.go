@@ -74,7 +74,7 @@ type Stopped struct {
 type Registry struct {
 	entries []Entry
 	live    map[string]Entry // name to the entry as it stands: file of the last update, Generation of the first
-	decided map[crdt.GenerationID][]SourcePoint
+	decided map[crdt.GenerationID][]Decided
 	stopped map[crdt.GenerationID][]Stopped
 }
 
@@ -102,7 +102,7 @@ func (r *Registry) Job(name string) (Entry, bool) {
 }
 
 // Decided lists the own region's sources of a generation with their first points, in source order (rules A2).
-func (r *Registry) Decided(id crdt.GenerationID) []SourcePoint { return r.decided[id] }
+func (r *Registry) Decided(id crdt.GenerationID) []Decided { return r.decided[id] }
 
 // Stopped lists the stopped sources of a generation, in source order.
 func (r *Registry) Stopped(id crdt.GenerationID) []Stopped { return r.stopped[id] }
@@ -113,7 +113,7 @@ func (r *Registry) clone() *Registry {
 		c.live = map[string]Entry{}
 	}
 	if c.decided == nil {
-		c.decided = map[crdt.GenerationID][]SourcePoint{}
+		c.decided = map[crdt.GenerationID][]Decided{}
 	}
 	if c.stopped == nil {
 		c.stopped = map[crdt.GenerationID][]Stopped{}
@@ -235,18 +235,19 @@ func (a *applier) sourcesDecided(c *SourcesDecided) {
 	r := a.editRegistry()
 	list, known := slices.Clone(r.decided[c.Generation]), len(r.decided[c.Generation])
 	var mismatched []crdt.Source
-	for _, sp := range c.Sources {
-		i, ok := slices.BinarySearchFunc(list, sp.Source, func(x SourcePoint, s crdt.Source) int {
+	for _, d := range c.Sources {
+		i, ok := slices.BinarySearchFunc(list, d.Source, func(x Decided, s crdt.Source) int {
 			return crdt.CompareSources(x.Source, s)
 		})
 		switch {
-		case sp.Source.Region != a.cfg.Self:
-			a.end(Malformed, "%v is not of this region", sp.Source)
+		case d.Source.Region != a.cfg.Self:
+			a.end(Malformed, "%v is not of this region", d.Source)
 			return
 		case !ok:
-			list = slices.Insert(list, i, sp)
-		case list[i].Point != sp.Point:
-			mismatched = append(mismatched, sp.Source)
+			list = slices.Insert(list, i, d)
+		case list[i].Point != d.Point:
+			mismatched = append(mismatched, d.Source)
+			a.res.Points = append(a.res.Points, list[i].SourcePoint)
 		}
 	}
 	switch {
@@ -254,13 +255,13 @@ func (a *applier) sourcesDecided(c *SourcesDecided) {
 		a.unknown()
 	case len(mismatched) > 0:
 		a.end(Mismatch, "begun at another point")
-		a.res.Sources, a.res.Points = mismatched, r.decided[c.Generation]
+		a.res.Sources = mismatched
 	case len(list) == known:
 		a.end(Duplicate, "")
 	default:
 		r.decided[c.Generation] = list
-		for _, sp := range c.Sources {
-			a.w.set(decidedKey(c.Generation, &sp.Source), appendPoint(nil, sp.Point))
+		for _, d := range list { // one that was there stays as it was decided
+			a.w.set(decidedKey(c.Generation, &d.Source), d.append(nil))
 		}
 		a.end(Applied, "")
 	}

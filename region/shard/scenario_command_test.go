@@ -154,7 +154,9 @@ func (sc *scenario) registry(verb string, a *args) Command {
 		return c
 	case "decide": // decide G group partition:point...
 		c := &SourcesDecided{Generation: a.generation()}
-		c.Sources = a.points(a.next(), a.words)
+		for _, sp := range a.points(a.next(), a.words) {
+			c.Sources = append(c.Sources, Decided{sp, "topic"})
+		}
 		return c
 	case "stop": // stop G group partition reason
 		id, group := a.generation(), a.next()

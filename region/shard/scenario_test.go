@@ -312,7 +312,7 @@ func dumpRegistry(r *Registry) string {
 	for _, e := range r.Jobs() {
 		fmt.Fprintf(&b, "%s generation %x of %d bytes at %d\n", e.Name, e.Generation, len(e.File), e.Position)
 		for _, sp := range r.Decided(e.Generation) {
-			fmt.Fprintf(&b, "  %v from %d\n", sp.Source, sp.Point.Offset)
+			fmt.Fprintf(&b, "  %v from %d in %s\n", sp.Source, sp.Point.Offset, sp.TopicID)
 		}
 		for _, x := range r.Stopped(e.Generation) {
 			fmt.Fprintf(&b, "  %v stopped: %s\n", x.Source, x.Reason)
