@@ -144,14 +144,19 @@ func (d *Deployment) await(ctx context.Context, p *process, ready func(context.C
 }
 
 // Restart starts a node again, stopping it first if it runs, and returns once it is ready. The name may also be that of a
-// region's embedded Kafka: REGION-kafka.
+// region's embedded Kafka: REGION-kafka. Several may be restarted at a time: a node is not ready before most of its
+// region are up.
 func (d *Deployment) Restart(ctx context.Context, name string) error {
-	d.restarts.Lock()
-	defer d.restarts.Unlock()
+	d.restarts.RLock()
+	defer d.restarts.RUnlock()
 	run, err := d.runner(name)
 	if err != nil {
 		return err
 	}
+	if !d.claim(name) {
+		return fmt.Errorf("%s is being restarted already", name)
+	}
+	defer d.release(name)
 	if p := d.process(name); p != nil {
 		p.stop(d.options.StopWithin)
 	}
@@ -159,6 +164,23 @@ func (d *Deployment) Restart(ctx context.Context, name string) error {
 		return err
 	}
 	return d.writeEndpoints()
+}
+
+// claim takes a process for a restart; false where another has it.
+func (d *Deployment) claim(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mu.restarting[name] {
+		return false
+	}
+	d.mu.restarting[name] = true
+	return true
+}
+
+func (d *Deployment) release(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.mu.restarting, name)
 }
 
 // runner returns what starts a process by its name.

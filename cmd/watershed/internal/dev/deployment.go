@@ -26,14 +26,16 @@ type Deployment struct {
 	control *controlServer
 	proxies map[[2]string][]*proxy // by (from, to), in node order; not changed after Start
 
-	restarts sync.Mutex // held while a process is replaced
+	restarts sync.RWMutex // held for reading while a process is replaced
+	writing  sync.Mutex   // held while endpoints.json is written
 	stop     sync.Once
 	telling  sync.Mutex // held while an event is told
 	mu       struct {
 		sync.Mutex
-		processes map[string]*process // by name: the latest run of each
-		complete  bool                // everything is up, so endpoints.json is kept
-		stopping  bool
+		processes  map[string]*process // by name: the latest run of each
+		restarting map[string]bool     // by name: what a Restart is under way for
+		complete   bool                // everything is up, so endpoints.json is kept
+		stopping   bool
 	}
 }
 
@@ -56,7 +58,7 @@ func Start(ctx context.Context, o Options) (*Deployment, error) {
 		return nil, err
 	}
 	d := &Deployment{options: o, jobs: jobs, lock: lock, spawner: newSpawner(), proxies: map[[2]string][]*proxy{}}
-	d.mu.processes = map[string]*process{}
+	d.mu.processes, d.mu.restarting = map[string]*process{}, map[string]bool{}
 	if err := d.start(ctx); err != nil {
 		d.Stop()
 		return nil, err
@@ -206,6 +208,8 @@ func (d *Deployment) Endpoints() Endpoints {
 
 // writeEndpoints writes endpoints.json once everything has been up.
 func (d *Deployment) writeEndpoints() error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
 	d.mu.Lock()
 	skip := !d.mu.complete || d.mu.stopping
 	d.mu.Unlock()
