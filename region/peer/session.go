@@ -12,11 +12,15 @@ import (
 
 	"github.com/watershed-db/watershed/crdt"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
+	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/shard"
 )
 
 // window is the credit that a peer has: the bytes of entries that may be on their way or wait here.
 const window = 8 << 20
+
+// maxQueue bounds the messages with entries that wait here; a peer that keeps to its credit sends fewer.
+const maxQueue = 1 << 12
 
 // sayEvery is how often a puller says something at least.
 const sayEvery = time.Second
@@ -30,11 +34,13 @@ type session struct {
 	book   *book       // of this stream; by puller.mu
 	news   uint64      // how often the peer told standings; by puller.mu
 
-	last   map[crdt.GenerationID]*Standing // own standings, as told
-	owed   uint64                          // credit to be given back
-	saidAt time.Time
-	looked sight // what look last looked at
-	even   bool  // whether that left nothing to be taken
+	last     map[crdt.GenerationID]*Standing // own standings, as told
+	owed     uint64                          // credit to be given back
+	granted  atomic.Uint64                   // bytes of entries that the peer was allowed
+	received uint64                          // bytes of entries that it sent; of receive
+	saidAt   time.Time
+	looked   sight // what look last looked at
+	even     bool  // whether that left nothing to be taken
 
 	queue struct {
 		sync.Mutex
@@ -73,6 +79,7 @@ func (s *session) run(ctx context.Context) (worked bool, err error) {
 	}
 	first := &peerv1.PullRequest{Hello: s.shard.o.hello(s.replica.Config().Shard), Cursor: s.cursor, Credit: window,
 		Registry: s.replica.State().Registry().Position()}
+	s.granted.Store(window)
 	if err := s.say(first); err != nil {
 		return false, err
 	}
@@ -113,6 +120,9 @@ func (s *session) receive(watch *time.Timer) {
 			s.conn.hear()
 			err = s.takeStandings(m)
 		}
+		if err == nil {
+			err = s.charge(m)
+		}
 		s.queue.Lock()
 		if err != nil {
 			s.queue.err = err
@@ -143,6 +153,22 @@ func (s *session) takeStandings(m *peerv1.PullResponse) error {
 	}
 	if len(s.book.told) > 0 || m.StandingsIndex > 0 {
 		s.in.book, s.in.connected = s.book, true
+	}
+	return nil
+}
+
+// charge counts what the peer sent against its credit, and fails where it had none left.
+func (s *session) charge(m *peerv1.PullResponse) error {
+	for _, e := range m.Entries {
+		s.received += uint64(len(e.Command)) + entryExtra
+	}
+	if granted := s.granted.Load(); s.received > granted+maxBatch+router.MaxMessage {
+		return fmt.Errorf("%w: %d bytes of entries for a credit of %d", ErrProtocol, s.received, granted)
+	}
+	s.queue.Lock()
+	defer s.queue.Unlock()
+	if len(s.queue.items) > maxQueue {
+		return fmt.Errorf("%w: %d messages wait", ErrProtocol, len(s.queue.items))
 	}
 	return nil
 }
@@ -186,6 +212,7 @@ func (s *session) work(ctx context.Context) (worked bool, err error) {
 			}
 		}
 		if s.owed >= window/4 {
+			s.granted.Add(s.owed)
 			if err := s.say(&peerv1.PullRequest{Credit: s.owed}); err != nil {
 				return worked, s.ended(err)
 			}

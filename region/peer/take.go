@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	maxUnderWay      = 64      // proposals of a stream under way at once
+	maxUnderWay      = 256     // proposals of a stream under way at once
 	maxUnderWayBytes = 4 << 20 // and their bytes, give or take one
 )
 
