@@ -116,8 +116,20 @@ func validateThere(ctx context.Context, c *client.Client, files []string, texts 
 	return out, nil
 }
 
-// errInvalid says how many problems there are; they have been printed.
+// errInvalid tells all problems that were found, nil where there are none.
 func errInvalid(found []validation) error {
+	var problems []string
+	for _, v := range found {
+		problems = append(problems, v.Problems...)
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(problems, "\n"))
+}
+
+// errCounted says how many problems there are, where they have been shown.
+func errCounted(found []validation) error {
 	problems, files := 0, 0
 	for _, v := range found {
 		if problems += len(v.Problems); len(v.Problems) > 0 {
@@ -153,7 +165,7 @@ func printValidations(cmd *cobra.Command, f output.Format, found []validation) e
 			}
 		}
 	}
-	return errInvalid(found)
+	return errCounted(found)
 }
 
 // application is what came of applying one job.
@@ -194,11 +206,6 @@ func apply(ctx context.Context, cmd *cobra.Command, c *client.Client, f output.F
 	found, err := validateThere(ctx, c, files, texts)
 	if err != nil {
 		return err
-	}
-	for _, v := range found {
-		for _, p := range v.Problems {
-			fmt.Fprintln(cmd.ErrOrStderr(), output.Printable(p))
-		}
 	}
 	if err := errInvalid(found); err != nil {
 		return fmt.Errorf("nothing was applied: %w", err)

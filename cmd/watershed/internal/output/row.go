@@ -136,7 +136,7 @@ func cell(v crdt.Value, gone bool) string {
 		return ""
 	case v.Kind() != crdt.KindText:
 		return string(v.AppendJSON(nil))
-	case v.Text() == "" || v.Text() == "-":
+	case v.Text() == "" || v.Text() == "-" || v.Text() == "null":
 		return strconv.Quote(v.Text())
 	}
 	return v.Text()

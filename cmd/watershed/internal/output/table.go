@@ -30,6 +30,9 @@ func NewTable(w io.Writer, header ...string) *TableWriter {
 
 // Add appends a row. What can't be shown in a cell, as line breaks and control characters, is shown escaped.
 func (t *TableWriter) Add(cells ...string) {
+	if t.err != nil {
+		return // Flush will say so
+	}
 	row := make([]string, len(cells))
 	for i, c := range cells {
 		row[i] = Printable(c)
