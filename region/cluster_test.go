@@ -52,34 +52,52 @@ func listen(t *testing.T, address string) net.Listener {
 	return l
 }
 
+// newCluster starts a region of its own.
 func newCluster(t *testing.T, size, shards int) *cluster {
+	t.Helper()
+	return newClusters(t, size, shards, "a")[0]
+}
+
+// newClusters starts a deployment of regions, the first of which owns it.
+func newClusters(t *testing.T, size, shards int, regions ...string) []*cluster {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
-	c := &cluster{t: t, dir: t.TempDir(), logs: &fakeLogs{}, nodes: make([]*running, size), conns: router.NewConns()}
-	c.logs.partitions.Store(2)
-	c.config = config.Config{
-		Deployment: "test", Region: "a", Shards: shards, Regions: []config.Region{{Name: "a", Member: 1}},
-		Kafka: config.Kafka{Brokers: []string{"127.0.0.1:1"}},
-	}
-	ports := make([]Listeners, size)
-	for i := range size {
-		l := Listeners{listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")}
-		ports[i] = l
-		c.config.Nodes = append(c.config.Nodes, config.Node{
-			ID: fmt.Sprintf("n%d", i), Raft: l.Raft.Addr().String(), GRPC: l.GRPC.Addr().String(), HTTP: l.HTTP.Addr().String(),
-		})
+	out := make([]*cluster, len(regions))
+	ports := make([][]Listeners, len(regions))
+	var members []config.Region
+	for i, name := range regions {
+		c := &cluster{t: t, dir: t.TempDir(), logs: &fakeLogs{}, nodes: make([]*running, size), conns: router.NewConns()}
+		c.logs.partitions.Store(2)
+		c.config = config.Config{
+			Deployment: "test", Region: name, Shards: shards, Kafka: config.Kafka{Brokers: []string{"127.0.0.1:1"}},
+		}
+		member := config.Region{Name: name, Member: uint16(i + 1)}
+		for n := range size {
+			l := Listeners{listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")}
+			ports[i] = append(ports[i], l)
+			c.config.Nodes = append(c.config.Nodes, config.Node{
+				ID: fmt.Sprintf("n%d", n), Raft: l.Raft.Addr().String(), GRPC: l.GRPC.Addr().String(), HTTP: l.HTTP.Addr().String(),
+			})
+			member.GRPC = append(member.GRPC, l.GRPC.Addr().String())
+		}
+		out[i], members = c, append(members, member)
 	}
 	t.Cleanup(func() {
-		c.conns.Close()
-		for i := range c.nodes {
-			c.stop(i)
+		for _, c := range out {
+			c.conns.Close()
+			for i := range c.nodes {
+				c.stop(i)
+			}
 		}
 	})
-	for i := range size {
-		c.start(i, ports[i])
+	for i, c := range out {
+		c.config.Regions = members
+		for n := range size {
+			c.start(n, ports[i][n])
+		}
 	}
-	return c
+	return out
 }
 
 func (c *cluster) start(i int, ports Listeners) {
@@ -178,7 +196,7 @@ func (c *cluster) feed(id []byte, partition int32) *feed {
 		c.t.Fatal(err)
 	}
 	f := &feed{t: c.t, c: c, job: j, id: crdt.GenerationID(id), at: map[keyspace.ShardID]crdt.Point{}}
-	f.source = crdt.Source{Region: "a", Topic: "events", Partition: partition}
+	f.source = crdt.Source{Region: c.config.RegionID(), Topic: "events", Partition: partition}
 	f.next = crdt.FirstPoint(f.source, 5)
 	for i := range c.config.Shards {
 		f.at[keyspace.ShardID(i)] = f.next
@@ -208,7 +226,7 @@ func (f *feed) send(node int, time int64, keys ...string) {
 		cells[id] = append(cells[id], crdt.Delta{Slot: crdt.Slot{Time: end, Key: key}, Cell: cell.AppendTo(nil)})
 	}
 	for id, from := range f.at {
-		a := crdt.Advance{Generation: f.id, Group: "a", Deltas: cells[id]}
+		a := crdt.Advance{Generation: f.id, Group: f.source.Region, Deltas: cells[id]}
 		a.Ranges = []crdt.Range{{Source: f.source, From: from.Mark(), To: f.next}}
 		slices.SortFunc(a.Deltas, func(x, y crdt.Delta) int { return crdt.CompareSlots(x.Slot, y.Slot) })
 		f.advance(node, id, a.AppendTo(nil))

@@ -92,6 +92,61 @@ func TestRegionOfThree(t *testing.T) {
 	c.expect(leader, toyScan(watershedv1.Consistency_CONSISTENCY_LINEARIZABLE), want)
 }
 
+// Without a majority linearizable reads say UNAVAILABLE, and which shard it is, within a bound; local ones go on and say
+// how stale they are.
+func TestWithoutAMajority(t *testing.T) {
+	c := newCluster(t, 3, 1)
+	applied := c.apply(0, toyJob)
+	c.feed(applied.Job.Generation, 0).send(0, 500, "x")
+	want := []string{"1000 x n=1 s=2 r=1 false"}
+	for i := range 3 {
+		c.expect(i, toyScan(watershedv1.Consistency_CONSISTENCY_LOCAL), want)
+	}
+	c.stop(0)
+	c.stop(1)
+	_, _, err := c.scan(2, toyScan(watershedv1.Consistency_CONSISTENCY_LINEARIZABLE))
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "shard 0") {
+		t.Fatal(err)
+	}
+	rows, states, err := c.scan(2, toyScan(watershedv1.Consistency_CONSISTENCY_LOCAL))
+	if err != nil || !slices.Equal(rows, want) || states[0].StalenessMs == 0 {
+		t.Fatal(rows, states, err)
+	}
+}
+
+// A job that is applied where the registry is not owned reaches all regions, and what one region takes the other has.
+func TestTwoRegions(t *testing.T) {
+	regions := newClusters(t, 1, 2, "a", "b")
+	a, b := regions[0], regions[1]
+	applied := b.apply(0, toyJob)
+	if !applied.Changed || !slices.Equal(applied.Regions, []string{"a", "b"}) {
+		t.Fatalf("%+v", applied)
+	}
+	fa, fb := a.feed(applied.Job.Generation, 0), b.feed(applied.Job.Generation, 0)
+	fa.send(0, 500, "x", "y")
+	fb.send(0, 600, "x")
+	want := []string{"1000 x n=2 s=4 r=2 false", "1000 y n=1 s=2 r=1 false"}
+	a.expect(0, toyScan(watershedv1.Consistency_CONSISTENCY_LINEARIZABLE), want)
+	b.expect(0, toyScan(watershedv1.Consistency_CONSISTENCY_LINEARIZABLE), want)
+	until(t, "topology", func(ctx context.Context) error {
+		out, err := watershedv1.NewClusterServiceClient(b.conn(0)).Topology(ctx, &watershedv1.TopologyRequest{})
+		if err == nil && (len(out.Regions) != 2 || !out.Regions[0].Reachable || len(out.Regions[0].Shards) != 2 ||
+			len(out.Regions[1].Shards[0].Lag) != 1 || out.Regions[1].Shards[0].Lag[0].RecordsBehind != 0) {
+			err = fmt.Errorf("%v", out)
+		}
+		return err
+	})
+	jobs := watershedv1.NewJobServiceClient(b.conn(0))
+	gone, err := jobs.Delete(t.Context(), &watershedv1.DeleteJobRequest{Name: "toy"})
+	if err != nil || !gone.Existed || len(gone.Missing) > 0 {
+		t.Fatal(gone, err)
+	}
+	a.stop(0)
+	if _, err := jobs.Apply(t.Context(), &watershedv1.ApplyJobRequest{File: []byte(toyJob)}); status.Code(err) != codes.Unavailable {
+		t.Fatalf("the registry's region is gone: %v", err)
+	}
+}
+
 func TestSelections(t *testing.T) {
 	c := newCluster(t, 1, 3)
 	applied := c.apply(0, toyJob)
