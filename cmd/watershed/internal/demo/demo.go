@@ -59,7 +59,7 @@ type run struct {
 // Run plays the demo and returns what it found. Its error says why there is no verdict; a verdict that is bad is none.
 // The temporary folder is kept when something is wrong.
 func Run(ctx context.Context, o Options) (v *Verdict, err error) {
-	started := time.Now()
+	started, asked := time.Now(), ctx
 	if o.Rate == 0 {
 		o.Rate = 1000
 	}
@@ -74,12 +74,13 @@ func Run(ctx context.Context, o Options) (v *Verdict, err error) {
 		return nil, fmt.Errorf("make a temporary folder: %w", err)
 	}
 	defer func() {
-		if err == nil && v.OK || ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			err = errors.Join(err, os.RemoveAll(dir))
-			return
-		}
-		if err != nil {
+		switch {
+		case asked.Err() != nil: // interrupted: what failed then says nothing
+			v, err = nil, errors.Join(asked.Err(), os.RemoveAll(dir))
+		case err != nil:
 			err = fmt.Errorf("%w (see the logs in %s)", err, dir)
+		case v.OK:
+			err = os.RemoveAll(dir)
 		}
 	}()
 	r := &run{screen: newScreen(o.Progress, o.Terminal, o.Duration)}
@@ -151,7 +152,7 @@ func (r *run) flow(ctx context.Context, flows time.Duration, logger hclog.Logger
 	var watchers errgroup.Group
 	defer func() {
 		stopWatching()
-		_ = watchers.Wait() // they return nil
+		_ = watchers.Wait() // they return nil, the drill last: it leaves nothing broken
 	}()
 	for _, p := range r.probes {
 		for _, region := range r.regions {
@@ -167,19 +168,11 @@ func (r *run) flow(ctx context.Context, flows time.Duration, logger hclog.Logger
 	})
 	flowing, stop := context.WithTimeout(ctx, flows)
 	defer stop()
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		err := r.drill.play(gctx, start, flows)
-		if err != nil {
-			stop()
-		}
-		return err
+	watchers.Go(func() error {
+		r.drill.play(flowing, start, flows)
+		return nil
 	})
-	g.Go(func() (err error) {
-		closed, err = r.traffic.run(flowing, r.brokers, logger)
-		return err
-	})
-	return closed, g.Wait()
+	return r.traffic.run(flowing, r.brokers, logger)
 }
 
 // look asks a region where it stands.

@@ -2,7 +2,9 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +40,7 @@ type drill struct {
 	mu     sync.Mutex
 	doing  string
 	result Drill
+	failed []string // steps that did not go as they should
 }
 
 // calm says whether nothing is broken, and has not been for a while.
@@ -50,10 +53,13 @@ func (d *drill) begin(format string, args ...any) {
 	d.say(format, args...)
 }
 
-func (d *drill) end(format string, args ...any) {
+// end tells that a fault is over, unless err says that it is not.
+func (d *drill) end(err error, format string, args ...any) {
 	d.mended.Store(time.Now().UnixMilli())
 	d.broken.Add(-1)
-	d.say(format, args...)
+	if err == nil {
+		d.say(format, args...)
+	}
 }
 
 func (d *drill) say(format string, args ...any) {
@@ -75,46 +81,53 @@ func (d *drill) set(change func(*Drill)) {
 	change(&d.result)
 }
 
-func (d *drill) taken() Drill {
+// taken returns what the drill did, and what went wrong.
+func (d *drill) taken() (Drill, []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.result
+	return d.result, slices.Clone(d.failed)
 }
 
 func millis(since time.Time) float64 { return float64(time.Since(since).Microseconds()) / 1000 }
 
-// play goes through all steps, while traffic flows for so long from start.
-func (d *drill) play(ctx context.Context, start time.Time, flows time.Duration) error {
+// play goes through all steps while traffic flows, for so long from start, and until ctx ends. A step that fails is noted,
+// and the next one goes on. Nothing is left cut.
+func (d *drill) play(ctx context.Context, start time.Time, flows time.Duration) {
 	d.mended.Store(start.UnixMilli())
-	until := func(part float64) error {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Until(start.Add(time.Duration(part * float64(flows))))):
-			return nil
-		}
-	}
+	defer func() { _ = d.pairs(d.run.deployment.Heal) }() // the regions are those of the deployment
 	for _, step := range []struct {
 		part float64
 		do   func(context.Context) error
 	}{{killAt, d.kill}, {cutAt, d.cut}, {healAt, d.heal}, {restartAt, d.restart}} {
-		if err := until(step.part); err != nil {
-			return err
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Until(start.Add(time.Duration(step.part * float64(flows))))):
+		}
+		if ctx.Err() != nil {
+			d.fail(errors.New("the traffic ended before all steps were played"))
+			return
 		}
 		if err := step.do(ctx); err != nil {
-			return fmt.Errorf("drill: %w", err)
+			d.fail(err)
 		}
 	}
-	return nil
+}
+
+func (d *drill) fail(err error) {
+	d.mu.Lock()
+	d.failed = append(d.failed, fmt.Sprintf("drill: %v", err))
+	d.mu.Unlock()
+	d.run.screen.event(err.Error())
 }
 
 // kill ends the node that leads most shards of the region that owns them, and waits for new leaders.
 func (d *drill) kill(ctx context.Context) error {
 	owner := d.run.regions[0]
-	leads := map[string]int{}
+	var leads map[string]int
 	node := ""
 	err := await(ctx, "find a leader", func() (bool, error) {
 		leaders, err := d.run.leaders(ctx, owner)
+		leads = map[string]int{}
 		for _, n := range leaders {
 			if leads[n]++; n != "" && (node == "" || leads[n] > leads[node]) {
 				node = n
@@ -129,6 +142,7 @@ func (d *drill) kill(ctx context.Context) error {
 	d.begin("kill -9 %s, which leads %d of %d shards", node, leads[node], d.run.deployment.Shards())
 	killed := time.Now()
 	if err := d.run.deployment.Kill(node); err != nil {
+		d.end(err, "")
 		return err
 	}
 	err = await(ctx, "replace "+node, func() (bool, error) {
@@ -142,7 +156,7 @@ func (d *drill) kill(ctx context.Context) error {
 	})
 	took := millis(killed)
 	d.set(func(r *Drill) { r.LeadersAfter = took })
-	d.end("%s is dead, its shards have new leaders after %.0f ms", node, took)
+	d.end(err, "%s is dead, its shards have new leaders after %.0f ms", node, took)
 	return err
 }
 
@@ -170,7 +184,7 @@ func (d *drill) heal(ctx context.Context) error {
 	for _, r := range d.run.regions {
 		v, err := d.run.look(ctx, r)
 		if err != nil {
-			return fmt.Errorf("look at %s: %w", r, err)
+			d.fail(fmt.Errorf("look at %s: %w", r, err))
 		}
 		for id, offset := range v.offsets {
 			goal[id] = max(goal[id], offset)
@@ -178,9 +192,7 @@ func (d *drill) heal(ctx context.Context) error {
 	}
 	healed := time.Now()
 	d.set(func(r *Drill) { r.Cut = float64(healed.UnixMicro())/1000 - r.Cut })
-	if err := d.pairs(d.run.deployment.Heal); err != nil {
-		return err
-	}
+	err := d.pairs(d.run.deployment.Heal)
 	d.say("the regions are joined again")
 	g, ctx := errgroup.WithContext(ctx)
 	for _, r := range d.run.regions {
@@ -191,22 +203,24 @@ func (d *drill) heal(ctx context.Context) error {
 			})
 		})
 	}
-	err := g.Wait()
+	err = errors.Join(err, g.Wait())
 	took := millis(healed)
 	d.set(func(r *Drill) { r.Heal = took })
-	d.end("the regions agree again after %.0f ms", took)
+	d.end(err, "the regions agree again after %.0f ms", took)
 	return err
 }
 
 func (d *drill) restart(ctx context.Context) error {
-	node := d.taken().Killed
+	drill, _ := d.taken()
+	node := drill.Killed
+	if node == "" {
+		return nil // the kill has failed, and said so
+	}
 	d.begin("%s is started again", node)
 	started := time.Now()
-	if err := d.run.deployment.Restart(ctx, node); err != nil {
-		return err
-	}
+	err := d.run.deployment.Restart(ctx, node)
 	took := millis(started)
 	d.set(func(r *Drill) { r.Restart = took })
-	d.end("%s is back after %.0f ms", node, took)
-	return nil
+	d.end(err, "%s is back after %.0f ms", node, took)
+	return err
 }

@@ -139,13 +139,14 @@ func (s *screen) draw(lines []regionLine, doing string) {
 		fmt.Fprintf(s.out, "%s  %s\n", s.clock(), strings.Join(parts, "; "))
 		return
 	}
-	fmt.Fprintf(s.out, "\n  %-10s %-6s %9s %9s %9s %14s %10s  %s\n", "REGION", "NODES", "EVENTS", "EVENTS/S", "LAG", "BEHIND OTHERS",
+	// Within 80 columns: a line that wraps would not be erased.
+	fmt.Fprintf(s.out, "\n  %-10.10s %-5s %8s %8s %7s %7s %9s  %s\n", "REGION", "NODES", "EVENTS", "EVENTS/S", "LAG", "BEHIND",
 		"WATERMARK", "WITHOUT")
 	for _, l := range lines {
-		fmt.Fprintf(s.out, "  %-10s %-6s %9d %9.0f %9d %14d %10s  %s\n", l.region, l.nodes, l.written, l.rate, l.lag, l.behind, l.mark(),
-			strings.Join(l.missing, ","))
+		fmt.Fprintf(s.out, "  %-10.10s %-5s %8d %8.0f %7d %7d %9s  %.12s\n", l.region, l.nodes, l.written, l.rate, l.lag, l.behind,
+			l.mark(), strings.Join(l.missing, ","))
 	}
-	fmt.Fprintf(s.out, "  %s of %s: %s\n", time.Since(s.started).Round(time.Second), s.duration, doing)
+	fmt.Fprintf(s.out, "  %.77s\n", fmt.Sprintf("%s of %s: %s", time.Since(s.started).Round(time.Second), s.duration, doing))
 	s.drawn = len(lines) + 3
 }
 

@@ -64,7 +64,8 @@ func (v *Verdict) problem(format string, args ...any) {
 // judge waits until both regions have everything and compares all there is with what was sent.
 func (r *run) judge(ctx context.Context, closed int64) (*Verdict, error) {
 	r.screen.event("waiting for the last events")
-	v := &Verdict{Drill: r.drill.taken()}
+	v := &Verdict{}
+	v.Drill, v.Problems = r.drill.taken()
 	sent := r.traffic.total()
 	c := sent.counts
 	v.Events = Events{sent.events(), c[counted], c[filtered], c[late], c[implausible], c[invalid]}
@@ -223,8 +224,8 @@ func (r *run) latencies(v *Verdict) {
 		}
 	}
 	v.Query, v.Faults, v.Across = summarise(query), summarise(faults), summarise(across)
-	if v.Query.Samples == 0 {
-		v.problem("no event was seen in a query while all was well")
+	if v.Query.Samples+v.Faults.Samples == 0 {
+		v.problem("no event was seen by a watcher")
 	}
 }
 
