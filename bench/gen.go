@@ -22,7 +22,8 @@ const (
 type rides struct {
 	rng  *rand.Rand
 	keys int
-	n    int64
+	n    int64 // events made so far
+	ts   int64 // event time of the last one
 	csv  bool
 }
 
@@ -48,6 +49,7 @@ func (g *rides) at(n int64) int64 { return firstEvent + n }
 func (g *rides) append(to []byte, ts int64) []byte {
 	r := g.rng
 	ts -= r.Int64N(disorder)
+	g.ts = ts
 	g.n++
 	key := r.IntN(g.keys)
 	field := func(name string, quoted bool) {

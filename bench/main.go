@@ -18,6 +18,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	"scan":    scan,
 	"run":     compareRuns,
 	"profile": profile,
+	"region":  measureRegion,
 }
 
 func main() {

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
+)
+
+const (
+	liveWindow = 5 * time.Second // of jobs/live.yaml
+	liveBound  = 2 * time.Second // its out_of_orderness
+	probeEvery = 50 * time.Millisecond
+	probeSlack = 10 * time.Second // how long an update may take to be seen
+)
+
+// live measures how long it takes until an update is seen and until a window's rows are out, under load.
+type live struct {
+	d    *deployment
+	k    *kgo.Client
+	rate float64
+
+	mu       sync.Mutex
+	seen     []float64                       // ms from the start of an update's producing to an answer with it
+	lost     int                             // updates not seen in time
+	crossed  [partitions]map[int64]time.Time // by window end: when the partition's watermark was produced past it
+	arrivals map[int64][]time.Time           // of rows, by window end
+	failed   error                           // of producing
+	produced int64
+}
+
+func measureLive(ctx context.Context, watershed, jobs string, keys int, rate float64, take time.Duration) error {
+	before := load()
+	d, err := deploy(ctx, watershed)
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	if err := d.apply(ctx, "", "bench-rows"); err != nil {
+		return err
+	}
+	if err := d.apply(ctx, filepath.Join(jobs, "live.yaml"), "bench-live"); err != nil {
+		return err
+	}
+	l := &live{d: d, rate: rate, arrivals: map[int64][]time.Time{}}
+	for p := range l.crossed {
+		l.crossed[p] = map[int64]time.Time{}
+	}
+	if l.k, err = producer(d.kafka); err != nil {
+		return err
+	}
+	defer l.k.Close()
+	cpu, err := d.cpu()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := l.run(ctx, keys, take); err != nil {
+		return err
+	}
+	after, err := d.cpu()
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Printf("\n**The same under %.0f events a second for %s, 5 s windows to a Kafka topic**: %d produced, load %s before and %s after\n\n",
+		rate, take, l.produced, before, load())
+	fmt.Println("| ms | p50 | p90 | p99 | max | samples |\n|---|---|---|---|---|---|")
+	printQuantiles("update to query: from before producing to a linearizable Get that has it", l.seen)
+	first, all := l.emissions()
+	printQuantiles("watermark to emission: to a window's first row at a consumer", first)
+	printQuantiles("the same, to every row", all)
+	fmt.Printf("\nUpdates not seen in %s: %d. The three nodes took %.2f cores.\n", probeSlack, l.lost,
+		(after-cpu).Seconds()/time.Since(start).Seconds())
+	return nil
+}
+
+func printQuantiles(name string, ms []float64) {
+	if len(ms) == 0 {
+		fmt.Printf("| %s | none | | | | 0 |\n", name)
+		return
+	}
+	s := slices.Sorted(slices.Values(ms))
+	fmt.Printf("| %s | %.1f | %.1f | %.1f | %.1f | %d |\n", name, quantile(s, 0.5), quantile(s, 0.9), quantile(s, 0.99),
+		s[len(s)-1], len(s))
+}
+
+// run produces, probes and consumes until take is over and what is under way has been seen.
+func (l *live) run(ctx context.Context, keys int, take time.Duration) error {
+	reading, stopReading := context.WithCancel(ctx)
+	defer stopReading()
+	var readers, probes sync.WaitGroup
+	readers.Go(func() { l.consume(reading) })
+	loading, stopLoading := context.WithTimeout(ctx, take)
+	defer stopLoading()
+	probes.Go(func() { l.load(loading, newRides(2, keys, false)) })
+	t := time.NewTicker(probeEvery)
+	defer t.Stop()
+	// What comes before the first two seconds is start-up: connections, first leaders, first assignments.
+	warm := time.Now().Add(2 * time.Second)
+	for n := 0; loading.Err() == nil; n++ {
+		select {
+		case <-t.C:
+			if time.Now().After(warm) {
+				probes.Go(func() { l.probe(ctx, n) })
+			}
+		case <-loading.Done():
+		}
+	}
+	probes.Wait()
+	stopReading()
+	readers.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Join(ctx.Err(), l.failed)
+}
+
+// load produces at the rate, in steps of 5 ms, with event times that are now.
+func (l *live) load(ctx context.Context, g *rides) {
+	start := time.Now()
+	t := time.NewTicker(5 * time.Millisecond)
+	defer t.Stop()
+	var line []byte
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		now := time.Now()
+		for due := int64(now.Sub(start).Seconds() * l.rate); g.n < due; {
+			p := int32(g.n % partitions)
+			line = g.append(line[:0], now.UnixMilli())
+			value := slices.Clone(line[:len(line)-1])
+			l.produce(ctx, p, value, g.ts)
+		}
+	}
+}
+
+// produce produces an event of that time, and notes when its partition's watermark goes past a window's end by it.
+func (l *live) produce(ctx context.Context, p int32, value []byte, ts int64) {
+	end := ts - liveBound.Milliseconds()
+	end -= end % liveWindow.Milliseconds()
+	l.mu.Lock()
+	if _, ok := l.crossed[p][end]; !ok {
+		l.crossed[p][end] = time.Now()
+	}
+	l.mu.Unlock()
+	l.k.Produce(ctx, &kgo.Record{Topic: "bench-live", Partition: p, Value: value}, func(_ *kgo.Record, err error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.produced++
+		if err != nil && ctx.Err() == nil {
+			l.failed = fmt.Errorf("produce: %w", err)
+		}
+	})
+}
+
+// probe produces an event of a key of its own, and asks for that key until it is there.
+func (l *live) probe(ctx context.Context, n int) {
+	key := "probe-" + strconv.Itoa(n)
+	start := time.Now()
+	value := fmt.Appendf(nil, `{"ts":%d,"cell":%q,"fare":1.5}`, start.UnixMilli(), key)
+	l.produce(ctx, int32(n%partitions), value, start.UnixMilli())
+	in := &watershedv1.Selection{Job: "bench-live", Key: []*watershedv1.KeyFilter{{Name: "cell", Exact: true,
+		Value: &watershedv1.Value{Kind: &watershedv1.Value_Text{Text: key}}}}}
+	ctx, cancel := context.WithTimeout(ctx, probeSlack)
+	defer cancel()
+	t := time.NewTicker(2 * time.Millisecond)
+	defer t.Stop()
+	for {
+		out, err := l.d.client.Get(ctx, in)
+		if err == nil && len(out.GetRows()) > 0 {
+			l.mu.Lock()
+			l.seen = append(l.seen, float64(time.Since(start).Microseconds())/1000)
+			l.mu.Unlock()
+			return
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			l.mu.Lock()
+			l.lost++
+			l.mu.Unlock()
+			return
+		}
+	}
+}
+
+// emissions returns, in ms, how long after the last partition's watermark had gone past a window's end its first row
+// came, and each of its rows.
+func (l *live) emissions() (first, all []float64) {
+	for end, rows := range l.arrivals {
+		var from time.Time
+		whole := true
+		for p := range l.crossed {
+			at, ok := l.crossed[p][end]
+			if whole = whole && ok; at.After(from) {
+				from = at
+			}
+		}
+		if !whole {
+			continue
+		}
+		for i, at := range rows {
+			ms := float64(at.Sub(from).Microseconds()) / 1000
+			if all = append(all, ms); i == 0 {
+				first = append(first, ms)
+			}
+		}
+	}
+	return first, all
+}
+
+// consume notes when rows arrive at the sink.
+func (l *live) consume(ctx context.Context) {
+	k, err := kgo.NewClient(kgo.SeedBrokers(l.d.kafka...), kgo.ConsumeTopics("bench-rows"),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.failed = err
+		return
+	}
+	defer k.Close()
+	for ctx.Err() == nil {
+		fetched := k.PollFetches(ctx)
+		now := time.Now()
+		l.mu.Lock()
+		fetched.EachRecord(func(r *kgo.Record) {
+			var row struct {
+				End time.Time `json:"window_end"`
+			}
+			if json.Unmarshal(r.Value, &row) == nil {
+				end := row.End.UnixMilli()
+				l.arrivals[end] = append(l.arrivals[end], now)
+			}
+		})
+		l.mu.Unlock()
+	}
+}

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Measures Watershed on this machine and prints Markdown tables: `watershed run` beside a hand-written scan of the same
+# files, then one region of three nodes fed from an embedded Kafka. bench/RESULTS.md says what they mean.
+# Usage: bench/run.sh [run|region|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE from the environment.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:-all}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+go build -o "$dir/" ./cmd/watershed ./bench
+
+run() {
+  local wiki=../shared/data/wiki-edits.jsonl.gz files=()
+  "$dir/bench" gen --events "${EVENTS:-5000000}" --out "$dir/rides.jsonl"
+  "$dir/bench" gen --events "${EVENTS:-5000000}" --format csv --out "$dir/rides.csv"
+  if [ -e "$wiki" ]; then
+    zcat "$wiki" >"$dir/wiki.jsonl"
+    files=(--wiki "$wiki" --wiki-plain "$dir/wiki.jsonl")
+  else
+    echo "no wiki file at $wiki: left out" >&2
+  fi
+  "$dir/bench" run --watershed "$dir/watershed" --rounds "${ROUNDS:-5}" "${files[@]}" \
+    --rides "$dir/rides.jsonl" --rides-csv "$dir/rides.csv"
+}
+
+region() {
+  "$dir/bench" region --watershed "$dir/watershed" --events "${REGION_EVENTS:-2000000}" \
+    --rounds "${REGION_ROUNDS:-3}" --live "${LIVE:-30s}"
+}
+
+case $what in
+run) run ;;
+region) region ;;
+all) run && region ;;
+*) echo "usage: bench/run.sh [run|region|all]" >&2 && exit 2 ;;
+esac
