@@ -84,7 +84,7 @@ func (g *Group) readError(err error) error {
 		return nil
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost):
 		return &NotLeaderError{Leader: g.Leader()}
-	case errors.Is(err, raft.ErrRaftShutdown):
+	case errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, ErrStopped):
 		return ErrStopped
 	default:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -32,7 +32,9 @@ type Group struct {
 	raft      *raft.Raft
 
 	leaderships *leaderships
+	calls       *calls        // of raft
 	stopped     chan struct{} // closed when stopping begins
+	ended       chan struct{} // closed when Raft has ended: it answers nothing more
 	watched     chan struct{} // closed when leadership is no longer watched
 	stop        sync.Once
 	stopErr     error
@@ -80,8 +82,8 @@ func (h *Host) newGroup(shard uint32, machine Machine) (*Group, error) {
 	}
 	g := &Group{
 		host: h, shard: shard, log: log, snapshots: snapshots, leaderships: newLeaderships(),
-		logger:  newQuietLogger(h.cfg.Logger.Named("raft").With("shard", shard)),
-		stopped: make(chan struct{}), watched: make(chan struct{}),
+		logger: newQuietLogger(h.cfg.Logger.Named("raft").With("shard", shard)),
+		calls:  newCalls(), stopped: make(chan struct{}), ended: make(chan struct{}), watched: make(chan struct{}),
 	}
 	g.fsm = &fsm{
 		machine: machine, dir: dir, position: &g.position, due: make(chan struct{}, 1),
@@ -247,10 +249,12 @@ func (g *Group) halt(transfer bool) error {
 		if transfer {
 			g.transferLeadership()
 		}
+		g.calls.close(g.host.cfg.ProposeTimeout)
 		g.logger.mute()
 		close(g.stopped)
 		closed := g.transport.Close() // first: Raft waits for calls under way
 		stopped := g.raft.Shutdown().Error()
+		close(g.ended)
 		g.running.Wait()
 		g.host.remove(g)
 		g.stopErr = errors.Join(closed, stopped)

@@ -144,6 +144,41 @@ func TestPipelinedProposalsKeepOrder(t *testing.T) {
 	}
 }
 
+func TestStopAnswersWhatIsUnderWay(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	group := c.nodes[c.leader()].group
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var proposals []*Proposal
+	stopped := make(chan error, 1)
+	for last := false; !last; { // more than Raft's queues hold, while it stops
+		if len(proposals) == 2000 {
+			go func() { stopped <- group.Stop() }()
+		}
+		p := group.Submit(ctx, []byte("c"))
+		proposals = append(proposals, p)
+		select {
+		case <-p.done:
+			last = errors.Is(p.err, ErrStopped)
+		default:
+		}
+	}
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range proposals {
+		if _, _, err := p.Wait(ctx); err != nil && !errors.Is(err, ErrStopped) {
+			t.Fatalf("proposal %d of %d: %v", i, len(proposals), err)
+		}
+	}
+	if _, _, err := proposals[len(proposals)-1].Wait(ctx); errors.Is(err, ErrIndefinite) {
+		t.Fatalf("proposed to a group that had stopped: %v", err)
+	}
+	if _, err := group.Linearizable(ctx); err == nil {
+		t.Fatal("a group that had stopped served a read")
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	c := newCluster(t, 1, func(cfg *Config) { cfg.MaxCommand = 10 })
 	_, _, err := c.nodes[c.leader()].group.Propose(context.Background(), make([]byte, 11))

@@ -41,12 +41,16 @@ func (g *Group) Submit(ctx context.Context, command []byte) *Proposal {
 	case timeout <= 0 || ctx.Err() != nil:
 		p.err = fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 	}
+	if p.err == nil && !g.calls.begin() {
+		p.err = ErrStopped
+	}
 	if p.err != nil {
 		close(p.done)
 		return p
 	}
 	future := g.raft.Apply(command, timeout)
 	go func() {
+		defer g.calls.end()
 		defer close(p.done)
 		if err := future.Error(); err != nil {
 			p.err = g.proposeError(err)
@@ -60,14 +64,18 @@ func (g *Group) Submit(ctx context.Context, command []byte) *Proposal {
 	return p
 }
 
-// Done is closed when the outcome is known.
-func (p *Proposal) Done() <-chan struct{} { return p.done }
-
 // Wait waits for the outcome, which Propose describes. It may be called more than once.
 func (p *Proposal) Wait(ctx context.Context) (index uint64, result any, err error) {
 	select {
 	case <-p.done:
 		return p.index, p.result, p.err
+	case <-p.group.ended:
+		select {
+		case <-p.done:
+			return p.index, p.result, p.err
+		default:
+			return 0, nil, fmt.Errorf("%w: %w", ErrStopped, ErrIndefinite)
+		}
 	case <-ctx.Done():
 		err := context.Cause(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {

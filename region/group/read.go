@@ -23,7 +23,7 @@ func (g *Group) Linearizable(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	commit := g.raft.CommitIndex()
-	if err := g.readError(await(ctx, g.raft.VerifyLeader())); err != nil {
+	if err := g.readError(g.await(ctx, g.raft.VerifyLeader)); err != nil {
 		return 0, err
 	}
 	index, err := g.lastCommand(commit)
@@ -56,7 +56,7 @@ func (g *Group) barrier(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = max(time.Until(deadline), time.Millisecond)
 	}
-	if err := g.readError(await(ctx, g.raft.Barrier(timeout))); err != nil {
+	if err := g.readError(g.await(ctx, func() raft.Future { return g.raft.Barrier(timeout) })); err != nil {
 		return err
 	}
 	// A term that changed under way leaves the barrier to the next read. The present term may be later than the
@@ -70,10 +70,16 @@ func (g *Group) barrier(ctx context.Context) error {
 	return &NotLeaderError{Leader: g.Leader()}
 }
 
-// await waits for a future, but no longer than ctx.
-func await(ctx context.Context, future raft.Future) error {
-	done := make(chan error, 1)
-	go func() { done <- future.Error() }()
+// await asks and waits for the answer, but no longer than ctx.
+func (g *Group) await(ctx context.Context, ask func() raft.Future) error {
+	if !g.calls.begin() {
+		return ErrStopped
+	}
+	future, done := ask(), make(chan error, 1)
+	go func() {
+		defer g.calls.end()
+		done <- future.Error()
+	}()
 	select {
 	case err := <-done:
 		return err
