@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/keyspace/mutant"
 )
 
 // WindowKind says how event time is divided.
@@ -95,6 +96,9 @@ func (w Window) Place(et, watermark, lateness int64) (time int64, class uint16, 
 		// Window i of the slice, from 0, ends at start + (i+1)*Every.
 		past := subTime(subTime(watermark, lateness), subTime(et, rest))
 		closed = min(max(past, 0)/w.Every, n)
+	}
+	if mutant.On("slice-by-own-end") {
+		return addTime(et, w.Every-rest), uint16(min(closed, n-1)), closed < n
 	}
 	return addTime(et, w.Size-rest), uint16(min(closed, n-1)), closed < n
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/keyspace/mutant"
 	"github.com/watershed-db/watershed/log"
 )
 
@@ -195,7 +196,7 @@ func (c *Client) checkLast(ctx context.Context, pos log.Position) error {
 		return err
 	}
 	var h crdt.Hasher
-	if r.Hash(&h) != pos.Last {
+	if r.Hash(&h) != pos.Last && !mutant.On("last-record-not-compared") {
 		return fmt.Errorf("%w: another record stands at %d", log.ErrRewritten, pos.Offset-1)
 	}
 	return nil
