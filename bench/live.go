@@ -40,25 +40,12 @@ type live struct {
 
 func measureLive(ctx context.Context, watershed, jobs string, keys int, rate float64, take time.Duration) error {
 	before := load()
-	d, err := deploy(ctx, watershed)
+	l, err := newLive(ctx, watershed, jobs, rate)
 	if err != nil {
 		return err
 	}
-	defer d.stop()
-	if err := d.apply(ctx, "", "bench-rows"); err != nil {
-		return err
-	}
-	if err := d.apply(ctx, filepath.Join(jobs, "live.yaml"), "bench-live"); err != nil {
-		return err
-	}
-	l := &live{d: d, rate: rate, arrivals: map[int64][]time.Time{}}
-	for p := range l.crossed {
-		l.crossed[p] = map[int64]time.Time{}
-	}
-	if l.k, err = producer(d.kafka); err != nil {
-		return err
-	}
-	defer l.k.Close()
+	defer l.stop()
+	d := l.d
 	cpu, err := d.cpu()
 	if err != nil {
 		return err
@@ -83,6 +70,34 @@ func measureLive(ctx context.Context, watershed, jobs string, keys int, rate flo
 	fmt.Printf("\nUpdates not seen in %s: %d. The three nodes took %.2f cores.\n", probeSlack, l.lost,
 		(after-cpu).Seconds()/time.Since(start).Seconds())
 	return nil
+}
+
+// newLive deploys a region that runs the job of jobs/live.yaml.
+func newLive(ctx context.Context, watershed, jobs string, rate float64) (*live, error) {
+	d, err := deploy(ctx, watershed)
+	if err != nil {
+		return nil, err
+	}
+	l := &live{d: d, rate: rate, arrivals: map[int64][]time.Time{}}
+	for p := range l.crossed {
+		l.crossed[p] = map[int64]time.Time{}
+	}
+	if err = d.apply(ctx, "", "bench-rows"); err == nil {
+		err = d.apply(ctx, filepath.Join(jobs, "live.yaml"), "bench-live")
+	}
+	if err == nil {
+		l.k, err = producer(d.kafka)
+	}
+	if err != nil {
+		d.stop()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *live) stop() {
+	l.k.Close()
+	l.d.stop()
 }
 
 func printQuantiles(name string, ms []float64) {
@@ -166,35 +181,49 @@ func (l *live) produce(ctx context.Context, p int32, value []byte, ts int64) {
 	})
 }
 
-// probe produces an event of a key of its own, and asks for that key until it is there.
+// probe produces an event of a key of its own, and notes how long it took until it was there.
 func (l *live) probe(ctx context.Context, n int) {
 	key := "probe-" + strconv.Itoa(n)
 	start := time.Now()
-	value := fmt.Appendf(nil, `{"ts":%d,"cell":%q,"fare":1.5}`, start.UnixMilli(), key)
-	l.produce(ctx, int32(n%partitions), value, start.UnixMilli())
-	in := &watershedv1.Selection{Job: "bench-live", Key: []*watershedv1.KeyFilter{{Name: "cell", Exact: true,
-		Value: &watershedv1.Value{Kind: &watershedv1.Value_Text{Text: key}}}}}
+	l.produce(ctx, int32(n%partitions), single(key, start), start.UnixMilli())
+	took, err := l.await(ctx, key, start)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.lost++
+		return
+	}
+	l.seen = append(l.seen, took)
+}
+
+// single returns an event of a key.
+func single(key string, at time.Time) []byte {
+	return fmt.Appendf(nil, `{"ts":%d,"cell":%q,"fare":1.5}`, at.UnixMilli(), key)
+}
+
+// await asks for a key until there is a row of it, and returns how many ms that was after start.
+func (l *live) await(ctx context.Context, key string, start time.Time) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeSlack)
 	defer cancel()
 	t := time.NewTicker(2 * time.Millisecond)
 	defer t.Stop()
 	for {
-		out, err := l.d.client.Get(ctx, in)
+		out, err := l.d.client.Get(ctx, liveKey(key))
 		if err == nil && len(out.GetRows()) > 0 {
-			l.mu.Lock()
-			l.seen = append(l.seen, float64(time.Since(start).Microseconds())/1000)
-			l.mu.Unlock()
-			return
+			return float64(time.Since(start).Microseconds()) / 1000, nil
 		}
 		select {
 		case <-t.C:
 		case <-ctx.Done():
-			l.mu.Lock()
-			l.lost++
-			l.mu.Unlock()
-			return
+			return 0, fmt.Errorf("%s was not seen: %w", key, errors.Join(ctx.Err(), err))
 		}
 	}
+}
+
+// liveKey selects one key of the live job, linearizably.
+func liveKey(key string) *watershedv1.Selection {
+	return &watershedv1.Selection{Job: "bench-live", Key: []*watershedv1.KeyFilter{{Name: "cell", Exact: true,
+		Value: &watershedv1.Value{Kind: &watershedv1.Value_Text{Text: key}}}}}
 }
 
 // emissions returns, in ms, how long after the last partition's watermark had gone past a window's end its first row

@@ -19,6 +19,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	"run":     compareRuns,
 	"profile": profile,
 	"region":  measureRegion,
+	"loss":    measureLoss,
 }
 
 func main() {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures Watershed on this machine and prints Markdown tables: `watershed run` beside a hand-written scan of the same
-# files, then one region of three nodes fed from an embedded Kafka. bench/RESULTS.md says what they mean.
-# Usage: bench/run.sh [run|region|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE from the environment.
+# files, then one region of three nodes fed from an embedded Kafka, and what the
+# loss of a node costs it. bench/RESULTS.md says what they mean.
+# Usage: bench/run.sh [run|region|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE and KILLS from the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
@@ -26,6 +27,7 @@ run() {
 region() {
   "$dir/bench" region --watershed "$dir/watershed" --events "${REGION_EVENTS:-2000000}" \
     --rounds "${REGION_ROUNDS:-3}" --live "${LIVE:-30s}"
+  "$dir/bench" loss --watershed "$dir/watershed" --kills "${KILLS:-6}"
 }
 
 case $what in

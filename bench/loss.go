@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/keyspace"
+)
+
+// measureLoss kills one node after the other with SIGKILL, under some load, and measures how long it takes until every
+// shard answers again, until updates of every partition reach every shard again, and until the node is back.
+func measureLoss(ctx context.Context, args []string) error {
+	f := flags("loss")
+	watershed := f.String("watershed", "", "the binary of watershed")
+	jobs := f.String("jobs", "bench/jobs", "the folder of the job files")
+	kills := f.Int("kills", 6, "how many nodes are killed, in turn")
+	rate := f.Float64("rate", 5_000, "events a second of 10,000 keys meanwhile")
+	_ = f.Parse(args) // exits by itself
+	if *watershed == "" || *kills < 1 {
+		return errors.New("--watershed and a positive --kills are needed")
+	}
+	before := load()
+	l, err := newLive(ctx, *watershed, *jobs, *rate)
+	if err != nil {
+		return err
+	}
+	defer l.stop()
+	loading, stopLoading := context.WithCancel(ctx)
+	var loader sync.WaitGroup
+	loader.Go(func() { l.load(loading, newRides(3, 10_000, false)) })
+	defer loader.Wait()
+	defer stopLoading()
+	if _, err := l.all(ctx, "warm", time.Now()); err != nil {
+		return err
+	}
+	var reads, updates, back []float64
+	for n := range *kills {
+		r, err := l.lose(ctx, n)
+		if err != nil {
+			return fmt.Errorf("kill %d: %w", n+1, err)
+		}
+		reads, updates, back = append(reads, r.read), append(updates, r.update), append(back, r.back)
+	}
+	fmt.Printf("\n**SIGKILL of one of 3 nodes, %d times in turn, under %.0f events a second**: %d shards, load %s before and %s "+
+		"after\n\n", *kills, *rate, shards, before, load())
+	fmt.Println("| ms from the kill | p50 | p90 | p99 | max | samples |\n|---|---|---|---|---|---|")
+	printQuantiles("to a linearizable read of every shard", reads)
+	printQuantiles("to an update of every partition seen in every shard", updates)
+	printQuantiles("the killed node's restart, to ready with all its shards", back)
+	return nil
+}
+
+// loss is what one kill cost, in ms.
+type loss struct{ read, update, back float64 }
+
+func (l *live) lose(ctx context.Context, n int) (r loss, err error) {
+	pids, err := l.d.endpoints()
+	if err != nil {
+		return r, err
+	}
+	node := n % nodes
+	start := time.Now()
+	if err := syscall.Kill(pids[node], syscall.SIGKILL); err != nil {
+		return r, fmt.Errorf("kill node %d: %w", node+1, err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		r.update, err = l.all(ctx, fmt.Sprintf("lost-%d", n), start)
+		done <- err
+	}()
+	read, err := l.answers(ctx, start)
+	if err = errors.Join(err, <-done); err != nil {
+		return r, err
+	}
+	r.read = read
+	start = time.Now()
+	name := fmt.Sprintf("%s-%d", region, node+1)
+	if out, err := exec.CommandContext(ctx, l.d.watershed, "dev", "restart", name, "--data", l.d.dir).CombinedOutput(); err != nil {
+		return r, fmt.Errorf("restart %s: %w: %s", name, err, out)
+	}
+	r.back = float64(time.Since(start).Microseconds()) / 1000
+	_, err = l.all(ctx, fmt.Sprintf("back-%d", n), time.Now())
+	return r, err
+}
+
+// keysOf returns a key of each shard that begins with prefix.
+func keysOf(prefix string) [shards]string {
+	var keys [shards]string
+	for found, n := 0, 0; found < shards; n++ {
+		key := fmt.Sprintf("%s-%d", prefix, n)
+		if s := keyspace.ShardOf(crdt.Text(key).AppendKey(nil), shards); keys[s] == "" {
+			keys[s] = key
+			found++
+		}
+	}
+	return keys
+}
+
+// all produces an event for each shard to each partition, and returns how many ms after start all were seen.
+func (l *live) all(ctx context.Context, prefix string, start time.Time) (float64, error) {
+	results := make(chan error, partitions*shards)
+	for p := range int32(partitions) {
+		for _, key := range keysOf(fmt.Sprintf("%s-%d", prefix, p)) {
+			now := time.Now()
+			l.produce(ctx, p, single(key, now), now.UnixMilli())
+			go func() {
+				_, err := l.await(ctx, key, start)
+				results <- err
+			}()
+		}
+	}
+	var err error
+	for range partitions * shards {
+		err = errors.Join(err, <-results)
+	}
+	return float64(time.Since(start).Microseconds()) / 1000, err
+}
+
+// answers returns how many ms after start every shard had answered a linearizable read.
+func (l *live) answers(ctx context.Context, start time.Time) (float64, error) {
+	results := make(chan error, shards)
+	for _, key := range keysOf("warm-0") {
+		go func() {
+			_, err := l.d.client.Get(ctx, liveKey(key))
+			results <- err
+		}()
+	}
+	var err error
+	for range shards {
+		err = errors.Join(err, <-results)
+	}
+	return float64(time.Since(start).Microseconds()) / 1000, err
+}
