@@ -181,7 +181,10 @@ func (in *intake) first(ctx context.Context, quit chan struct{}) (*peerv1.PullRe
 	case <-quit:
 		return nil, status.Error(codes.Unavailable, "the node is stopping")
 	}
-	in.wake <- struct{}{}
+	select {
+	case in.wake <- struct{}{}:
+	default: // another message has come
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if len(in.list) == 0 {
