@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -175,7 +176,7 @@ func (c *Coordinator) stop(ctx context.Context, t Task, reason string) {
 		return
 	}
 	c.o.Logger.Error("a source is stopped: its log does not fit its point", "source", t.Source, "reason", reason)
-	reason = reason[:min(len(reason), maxReason)]
+	reason = strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
 	c.propose(ctx, 0, &shard.SourceStopped{Generation: t.Generation, Source: t.Source, Reason: reason})
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -132,7 +133,7 @@ func (l *Link) session(ctx context.Context, address string, report func() []work
 	var revision uint64
 	for {
 		if err := stream.Send(l.encode(revision, report())); err != nil {
-			return errors.Join(err, <-failed)
+			return errors.Join(err, ended(assignments, failed))
 		}
 		select {
 		case <-tick.C:
@@ -145,6 +146,17 @@ func (l *Link) session(ctx context.Context, address string, report func() []work
 			}
 			revision = a.GetRevision()
 			take(jobs)
+		}
+	}
+}
+
+// ended returns what ended a stream that can't be sent on, which receive finds behind the assignments that it holds.
+func ended(assignments <-chan *regionv1.Assignment, failed <-chan error) error {
+	for {
+		select {
+		case <-assignments:
+		case err := <-failed:
+			return err
 		}
 	}
 }
@@ -172,7 +184,7 @@ func (l *Link) encode(revision uint64, reports []worker.Report) *regionv1.Worker
 	for _, r := range reports {
 		m.Sources = append(m.Sources, &regionv1.SourceReport{Generation: r.Generation[:],
 			Source: crdt.AppendSource(nil, r.Source), LogEnd: r.LogEnd, Idle: r.Idle, Offset: r.Offset,
-			Stopped: r.Stopped[:min(len(r.Stopped), shard.MaxReason)]})
+			Stopped: strings.ToValidUTF8(r.Stopped[:min(len(r.Stopped), shard.MaxReason)], "")})
 	}
 	return m
 }
