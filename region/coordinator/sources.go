@@ -74,10 +74,10 @@ func (c *Coordinator) decide(ctx context.Context, registry *shard.Registry) {
 		}
 		return
 	}
-	if !fresh {
-		return
-	}
 	for id, j := range jobs {
+		if !fresh && len(registry.Decided(id)) > 0 {
+			continue // new partitions wait for the next look, a new job does not
+		}
 		c.notes.judge(id, problems(j, known, registry.Decided(id), c.o.Region))
 		if err := c.decideJob(ctx, registry, id, j, known); err != nil && ctx.Err() == nil {
 			c.notes.warn(id, "the first points of a job's sources are not decided; trying again", "job", j.Name, "error", err)
