@@ -107,6 +107,7 @@ func (f *feeder) run(ctx context.Context) {
 		cancel()
 	}
 	f.mu.Unlock()
+	defer f.forgetParked()
 	defer f.tasks.Wait()
 	defer cancel()
 	f.repeat(ctx, func() error { return newTask(f, -1).run(ctx) })
@@ -182,6 +183,9 @@ func (f *feeder) caughtUp(shard int, at map[crdt.Source]int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for s, main := range f.mu.offsets {
+		if f.mu.stopped[s] != "" {
+			continue // nobody reads it
+		}
 		if off, ok := at[s]; !ok || main-off > near {
 			return false
 		}
@@ -191,6 +195,14 @@ func (f *feeder) caughtUp(shard int, at map[crdt.Source]int64) bool {
 	f.logger.Info("a shard has caught up", "shard", shard)
 	f.againLocked()
 	return true
+}
+
+// forgetParked takes the shards that are still left behind out of the metric.
+func (f *feeder) forgetParked() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.w.metrics.parked.Sub(float64(len(f.mu.parked)))
+	clear(f.mu.parked)
 }
 
 func (f *feeder) isParked(shard int) bool {

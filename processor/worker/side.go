@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,6 +20,7 @@ import (
 type side struct {
 	f       *feeder
 	pending []kafka.Message
+	bytes   atomic.Int64  // of what is not written yet
 	last    chan struct{} // closed when all that was flushed is written
 }
 
@@ -56,6 +58,17 @@ func (s *side) add(j *job.Job, src crdt.Source, rec *log.Record, v processor.Ver
 		m.Timestamp = rec.Timestamp
 	}
 	s.pending = append(s.pending, m)
+	s.bytes.Add(sizeOf(&m))
+}
+
+// sizeOf estimates the bytes that a message takes in memory.
+func sizeOf(m *kafka.Message) int64 {
+	const frame = 256 // the message and its headers, but for what they carry
+	n := frame + len(m.Key) + len(m.Value)
+	for _, h := range m.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return int64(n)
 }
 
 // flush begins to write what is pending, after what was flushed before, and returns a channel that is closed when all of
@@ -65,6 +78,10 @@ func (s *side) flush(ctx context.Context, group *errgroup.Group) <-chan struct{}
 		return s.last
 	}
 	messages, before, done := s.pending, s.last, make(chan struct{})
+	var bytes int64
+	for i := range messages {
+		bytes += sizeOf(&messages[i])
+	}
 	s.pending, s.last = nil, done
 	group.Go(func() error {
 		select {
@@ -76,6 +93,7 @@ func (s *side) flush(ctx context.Context, group *errgroup.Group) <-chan struct{}
 			err := s.f.w.producer.Produce(ctx, messages)
 			if err == nil {
 				s.f.w.metrics.aside.Add(float64(len(messages)))
+				s.bytes.Add(-bytes)
 				close(done)
 				return nil
 			}

@@ -313,10 +313,10 @@ func (t *task) loop(ctx context.Context, group *errgroup.Group, changed <-chan s
 	}
 }
 
-// full says that no more may be read before something was flushed: the worker's memory is used up, or one shard's next
-// Advance would become too large.
+// full says that no more may be read before something was flushed: the worker's memory is used up, one shard's next
+// Advance would become too large, or the side outputs fall behind.
 func (t *task) full() bool {
-	if t.f.w.used.Load() >= t.f.w.config.Memory {
+	if t.f.w.used.Load() >= t.f.w.config.Memory || t.side.bytes.Load() >= maxBatch {
 		return true
 	}
 	for _, l := range t.lanes {
@@ -362,6 +362,9 @@ func (t *task) take(f fetched) error {
 		}
 	}
 	t.hold()
+	if t.side.bytes.Load() >= maxBatch {
+		t.hurry() // what is aside is written with the next flush
+	}
 	return nil
 }
 
@@ -374,7 +377,7 @@ func (t *task) hurry() {
 
 // hold accounts for the bytes of the feed and of what is under way.
 func (t *task) hold() {
-	bytes := int64(t.feed.Size())
+	bytes := int64(t.feed.Size()) + t.side.bytes.Load()
 	for _, l := range t.lanes {
 		bytes += l.bytes
 	}
