@@ -98,3 +98,20 @@ func TestDecodeResultRefuses(t *testing.T) {
 		}
 	}
 }
+
+func FuzzDecodeResult(f *testing.F) {
+	s := crdt.AppendSource(nil, crdt.Source{Region: "a", Topic: "t"})
+	f.Add(uint32(3), make([]byte, 16), crdt.AppendPoint(s, crdt.Point{Offset: 7}), s)
+	f.Add(uint32(0), []byte{1}, []byte{}, []byte{255})
+	f.Fuzz(func(t *testing.T, outcome uint32, generation, point, source []byte) {
+		m := &regionv1.Result{Outcome: outcome, Generation: generation, Points: [][]byte{point}, Sources: [][]byte{source}}
+		r, err := DecodeResult(m)
+		if err != nil {
+			return
+		}
+		again, err := DecodeResult(EncodeResult(r))
+		if err != nil || !reflect.DeepEqual(r, again) {
+			t.Fatalf("%+v became %+v: %v", r, again, err)
+		}
+	})
+}
