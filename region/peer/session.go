@@ -173,10 +173,12 @@ func (s *session) charge(m *peerv1.PullResponse) error {
 	return nil
 }
 
-// enqueue appends an item, or joins it with the last. The queue is locked.
+// enqueue appends an item, or joins it with the last, so that all that waits is proposed together and pays for one
+// commit. The queue is locked.
 func (s *session) enqueue(x item) {
-	if n := len(s.queue.items); n > 0 && len(x.entries)+len(x.registry) == 0 {
-		s.queue.items[n-1].applied = x.applied
+	if n := len(s.queue.items); n > 0 && len(x.registry) == 0 {
+		last := &s.queue.items[n-1]
+		last.entries, last.applied = append(last.entries, x.entries...), x.applied
 		return
 	}
 	s.queue.items = append(s.queue.items, x)
