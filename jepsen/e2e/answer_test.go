@@ -196,20 +196,20 @@ func (l *load) checkPrefix(t testing.TB, what string, a *answer, of map[string]i
 	for _, r := range a.rows(t) {
 		got[r.shard] = append(got[r.shard], r)
 	}
-	at := map[string]oracle.Result{} // shards that stand at the same points share a result
+	made := map[string]oracle.Result{} // shards that stand at the same points share a result
 	for name, s := range a.Shards {
 		var shard int
 		if _, err := fmt.Sscan(name, &shard); err != nil {
 			t.Fatal(err)
 		}
 		points := l.points(s.Frontiers)
-		all, run := at[fmt.Sprint(points)]
+		all, run := made[fmt.Sprint(points)]
 		if !run {
 			var err error
 			if all, err = l.oracle.RunTo(l.logs, points); err != nil {
 				t.Fatal(err)
 			}
-			at[fmt.Sprint(points)] = all
+			made[fmt.Sprint(points)] = all
 		}
 		var want bytes.Buffer
 		for _, r := range all.Rows {

@@ -38,6 +38,19 @@ func header(rec *kgo.Record, name string) string {
 	return ""
 }
 
+// checkOutputs checks the topics of the loads that have some.
+func (k *deck) checkOutputs() {
+	k.t.Helper()
+	for _, l := range k.loads {
+		switch {
+		case bytes.HasSuffix(l.file, []byte(sinkPart)):
+			k.checkSink(l.job, "e2e-rows")
+		case bytes.HasSuffix(l.file, []byte(sidePart)):
+			k.checkAsides(l, "e2e-late", "e2e-implausible", "e2e-invalid")
+		}
+	}
+}
+
 // checkSink reads what the owner region emitted: of every row of a closed window the last that came is the one that a
 // query gives, and there is no other.
 func (k *deck) checkSink(job, topic string) {
@@ -107,19 +120,14 @@ func (k *deck) parseEmitted(rec *kgo.Record, job string) emitted {
 
 // checkAsides reads the side outputs of both regions: every record that the oracle puts aside is there as it was, with
 // its reason, and no other.
-func (k *deck) checkAsides(job string, topics ...string) {
+func (k *deck) checkAsides(l *load, topics ...string) {
 	k.t.Helper()
-	for _, l := range k.loads {
-		if l.job != job {
-			continue
-		}
-		res, err := l.oracle.Run(l.logs)
-		if err != nil {
-			k.t.Fatal(err)
-		}
-		for _, region := range k.regions() {
-			k.checkAside(l, region, res.Aside, topics)
-		}
+	res, err := l.oracle.Run(l.logs)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	for _, region := range k.regions() {
+		k.checkAside(l, region, res.Aside, topics)
 	}
 }
 

@@ -206,8 +206,7 @@ func TestTwoRegionsAgreeThroughFaults(t *testing.T) {
 	k.beside(7, steps, nil)
 	k.peek("near the end", west)
 	k.check()
-	k.checkSink("wiki-tumbling-more", "e2e-rows")
-	k.checkAsides("rides-poisoned-more", "e2e-late", "e2e-implausible", "e2e-invalid")
+	k.checkOutputs()
 }
 
 // topology asks a node of a region how the deployment stands.

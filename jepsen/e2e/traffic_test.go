@@ -114,7 +114,7 @@ func newTraffic(t testing.TB, d *deployment, all []*partition, extra ...string) 
 	tr := &traffic{t: t, clients: map[string]*kgo.Client{}, all: all}
 	for region, r := range d.Regions {
 		cl, err := kgo.NewClient(kgo.SeedBrokers(r.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-			kgo.ProducerBatchCompression(kgo.SnappyCompression()), kgo.MetadataMinAge(100*time.Millisecond))
+			kgo.ProducerBatchCompression(kgo.SnappyCompression()), kgo.MetadataMinAge(minAge))
 		if err != nil {
 			t.Fatal(err)
 		}
