@@ -91,11 +91,11 @@ func watershed(t testing.TB, stdin io.Reader, args ...string) result {
 	return result{stdout.Bytes(), stderr.Bytes(), cmd.ProcessState.ExitCode()}
 }
 
-// environment is this process's without what would change how watershed behaves.
+// environment is this process's without what would change how watershed behaves, but for a seeded bug.
 func environment() []string {
 	var env []string
 	for _, e := range os.Environ() {
-		if name, _, _ := strings.Cut(e, "="); !strings.HasPrefix(name, "WATERSHED_") {
+		if name, _, _ := strings.Cut(e, "="); name == "WATERSHED_MUTANT" || !strings.HasPrefix(name, "WATERSHED_") {
 			env = append(env, e)
 		}
 	}
