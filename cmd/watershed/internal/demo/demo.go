@@ -93,6 +93,9 @@ func Run(ctx context.Context, o Options) (v *Verdict, err error) {
 	r.screen.event(fmt.Sprintf("%d regions of 3 nodes are up after %.1f s; %d events/s for %.0f s", len(r.regions),
 		time.Since(started).Seconds(), o.Rate, flows.Seconds()))
 	closed, err := r.flow(ctx, flows, o.Logger)
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,10 @@ func (d *drill) play(ctx context.Context, start time.Time, flows time.Duration) 
 		case <-ctx.Done():
 		case <-time.After(time.Until(start.Add(time.Duration(step.part * float64(flows))))):
 		}
-		if ctx.Err() != nil {
+		switch {
+		case errors.Is(ctx.Err(), context.Canceled): // the demo ends
+			return
+		case ctx.Err() != nil:
 			d.fail(errors.New("the traffic ended before all steps were played"))
 			return
 		}
