@@ -209,6 +209,27 @@ func TestTwoRegionsAgreeThroughFaults(t *testing.T) {
 	k.checkOutputs()
 }
 
+// Two regions that can't reach each other learn all of each other through a third one.
+func TestThroughAThirdRegion(t *testing.T) {
+	binary(t)
+	const south = "sa-south"
+	var loads []*load
+	for _, l := range []struct{ name, prefix string }{
+		{"rides-surge", ""}, {"rides-poisoned-sessions", "sessions-"}, {"mixed-values", ""},
+	} {
+		loads = append(loads, newLoad(t, l.name, l.prefix, "", east, west, south))
+	}
+	k := deal(t, loads, "--nodes", "1", "--shards", "2")
+	k.beside(0, 3, nil)
+	k.beside(1, 3, func() { k.order("cut", east, west); k.apart(east, west); k.apart(west, east) })
+	k.peek("apart", west)
+	k.beside(2, 3, nil)
+	k.check()
+	if a, err := k.query(east, loads[0].job, "--consistency", "local"); err != nil || !slices.Contains(a.Missing, west) {
+		t.Errorf("the cut did not hold to the end: %v, %v", a, err)
+	}
+}
+
 // topology asks a node of a region how the deployment stands.
 func (d *deployment) topology(region string) (*watershedv1.TopologyResponse, error) {
 	d.t.Helper()
