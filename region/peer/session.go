@@ -110,6 +110,24 @@ func (s *session) say(m *peerv1.PullRequest) error {
 	return nil
 }
 
+// keepSaying has the peer hear of this puller while the goroutine that works is at something long: a peer that hears
+// nothing ends the stream. That goroutine must call stop before it says anything itself.
+func (s *session) keepSaying(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var saying sync.WaitGroup
+	saying.Go(func() {
+		for rest(ctx, sayEvery) == nil {
+			if s.say(&peerv1.PullRequest{}) != nil {
+				return // what ended the stream is what receiving finds
+			}
+		}
+	})
+	return func() {
+		cancel()
+		saying.Wait()
+	}
+}
+
 // receive takes the peer's messages in until the stream ends. It never waits for the work on them: credit bounds the
 // entries, and messages without are joined.
 func (s *session) receive(watch *time.Timer) {

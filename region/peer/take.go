@@ -313,7 +313,9 @@ func (s *session) level(ctx context.Context, g *shard.Generation, key groupKey) 
 		return nil
 	}
 	late.again = now.Add(s.timing.Again)
+	stop := s.keepSaying(ctx)
 	err := s.join(ctx, s.conn, key)
+	stop()
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
