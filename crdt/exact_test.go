@@ -134,8 +134,7 @@ func TestExactRounding(t *testing.T) {
 
 // Sums that no data make wrap in one ring: they stay associative and can be decoded again.
 func TestExactWraps(t *testing.T) {
-	top := []byte{1<<1 | 1, 0, 0, 1}
-	top = append(appendVarint([]byte{1<<1 | 1}, -exactBias-1), 1) // -2^2175, the least
+	top := append(appendVarint([]byte{1<<1 | 1}, -exactBias-1), 1) // -2^2175, the least
 	var x, y exact
 	for _, e := range []*exact{&x, &y} {
 		r := reader{b: top}

@@ -150,13 +150,11 @@ func createTopic(t testing.TB, cl *kgo.Client, topic string, partitions int32) {
 func (tr *traffic) step(i, n int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), settleWithin)
 	defer cancel()
-	var written []*kgo.Record
 	failed := make(chan error, 1)
 	for _, p := range tr.all {
 		from, to := len(p.values)*i/n, len(p.values)*(i+1)/n
 		for at := from; at < to; at++ {
 			rec := &kgo.Record{Topic: p.topic, Partition: p.number, Timestamp: p.logTime, Value: p.values[at]}
-			written = append(written, rec)
 			tr.clients[p.region].Produce(ctx, rec, func(rec *kgo.Record, err error) {
 				if err == nil && rec.Offset != int64(at) {
 					err = fmt.Errorf("record %d of %s/%d stands at %d", at, p.topic, p.number, rec.Offset)

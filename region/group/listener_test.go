@@ -184,7 +184,7 @@ func TestHeartbeatsTakeTheMainLoop(t *testing.T) {
 	a, b, address := testTransports(t)
 	b.SetHeartbeatHandler(func(raft.RPC) { t.Error("heartbeat beside the main loop") })
 	seen := serve(b)
-	args := &raft.AppendEntriesRequest{Term: 1, Leader: []byte("a"), RPCHeader: raft.RPCHeader{Addr: []byte("a")}}
+	args := &raft.AppendEntriesRequest{Term: 1, RPCHeader: raft.RPCHeader{Addr: []byte("a")}}
 	if !isHeartbeat(args) {
 		t.Fatal("not a heartbeat")
 	}

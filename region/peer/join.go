@@ -38,12 +38,12 @@ func (j *joining) check(have crdt.Frontier) (err error) {
 	if j.to, err = crdt.DecodeFrontier(j.head.Frontier); err != nil {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
-	for _, b := range j.head.Unconfirmed {
-		src, rest, err := crdt.CutSource(b)
+	if n := len(j.head.Unconfirmed); n > 0 {
+		src, rest, err := crdt.CutSource(j.head.Unconfirmed[0])
 		if err != nil || len(rest) > 0 {
 			return fmt.Errorf("%w: an unconfirmed source that is none", ErrProtocol)
 		}
-		return fmt.Errorf("%w: %v at offset %d (%d sources)", errUnconfirmed, src, have[src].Offset, len(j.head.Unconfirmed))
+		return fmt.Errorf("%w: %v at offset %d (%d sources)", errUnconfirmed, src, have[src].Offset, n)
 	}
 	for src := range j.to {
 		if src.Region != j.key.group {

@@ -173,12 +173,6 @@ func (p *puller) isStopped(id crdt.GenerationID, src crdt.Source) bool {
 	return p.in.stopped[id][src]
 }
 
-func (p *puller) hear(now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.in.heard = now
-}
-
 // view says what is known of the peer; st is the own state to compare with.
 func (p *puller) view(st *shard.State) View {
 	p.mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"syscall"
 	"time"
 
@@ -54,11 +53,6 @@ type Server struct {
 	health   *health.Server
 	metrics  *callMetrics
 	refusals refusals
-
-	mu struct {
-		sync.Mutex
-		stopping bool
-	}
 }
 
 // ErrPortInUse says that something else listens on an address of this node's.
