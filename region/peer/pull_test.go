@@ -312,3 +312,59 @@ func TestRandomCuts(t *testing.T) {
 		t.Errorf("%d records are counted, %d were taken", n, total)
 	}
 }
+
+// Sources and the records that follow them come in one batch: all of them fit.
+func TestSourcesAndTheirFirstRecords(t *testing.T) {
+	w := peertest.New(t, peertest.Options{}, "a", "b")
+	w.Between("a", "b", (*peertest.Proxy).Cut)
+	j := peertest.NewJob(t, 1, peertest.File())
+	for _, r := range w.Regions {
+		r.Must(j.Add, j.Sources(string(r.Name), 3))
+	}
+	for n := range int64(5) {
+		for p := range int32(3) {
+			w.Region("a").Must(j.Step(peertest.Source("a", p), "x", n, n+1, "k"))
+		}
+	}
+	w.Between("a", "b", (*peertest.Proxy).Heal)
+	w.AwaitAlike(j)
+	if v := w.Region("b").Shard.Peers()[0]; v.Gaps > 0 || v.Joined > 0 {
+		t.Errorf("%d gaps, %d bytes of state", v.Gaps, v.Joined)
+	}
+}
+
+// State is taken also while the peer goes on: what it tells then moves faster than what it has told of its log.
+func TestStateUnderTraffic(t *testing.T) {
+	w := peertest.New(t, peertest.Options{Group: func(c *group.Config) { c.TrailingEntries = 1 }}, "a", "b")
+	w.Between("a", "b", (*peertest.Proxy).Cut)
+	j := peertest.NewJob(t, 1, peertest.File())
+	for _, r := range w.Regions {
+		r.Must(j.Add, j.Sources(string(r.Name), 2))
+	}
+	still := peertest.Source("a", 1)
+	for i := range int64(100) {
+		w.Region("a").Must(j.Step(still, "x", i, i+1, "k"))
+	}
+	if err := w.Region("a").Host.Group(0).Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	var traffic sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	defer traffic.Wait()
+	defer stop()
+	for _, name := range []string{"a", "b"} {
+		traffic.Go(func() {
+			for i := int64(0); ctx.Err() == nil; i++ {
+				if res := w.Region(name).Propose(j.Step(peertest.Source(name, 0), "y", i, i+1, "l")); res.Outcome != shard.Applied {
+					t.Errorf("step %d in %s: %v", i, name, res.Outcome)
+					return
+				}
+			}
+		})
+	}
+	w.Between("a", "b", (*peertest.Proxy).Heal)
+	w.Region("b").AwaitOffset(j, still, 100)
+	stop()
+	traffic.Wait()
+	w.AwaitAlike(j)
+}

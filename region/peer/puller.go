@@ -33,6 +33,7 @@ type puller struct {
 	cursor  uint64                       // the peer has told everything up to here of its log
 	unknown map[crdt.GenerationID]uint64 // generations that are not known here: the first index passed over
 	behind  map[groupKey]*lateGroup
+	goals   map[groupKey]*goal
 	warned  time.Time // when a refusal by the peer was last logged
 
 	mu sync.Mutex
@@ -52,6 +53,28 @@ type lateGroup struct {
 	again time.Time     // not before
 }
 
+// goal is what a peer has told that it holds of a group. What of it is still lacking here once the peer has told of all its
+// log up to then, no delta will bring. It stays until it is reached, however far the peer goes on meanwhile.
+type goal struct {
+	index    uint64 // of the peer's log
+	points   crdt.Frontier
+	declared bool
+}
+
+// lacks reports whether a generation here is short of the goal for a group.
+func (x *goal) lacks(g *shard.Generation, group crdt.RegionID) bool {
+	if x.declared && !g.Declared(group) {
+		return true
+	}
+	for src, want := range x.points {
+		st, ok := g.Standing(src)
+		if !ok || st.Point.Offset < want.Offset || st.Point.Offset == want.Offset && st.Point.Watermark < want.Watermark {
+			return true
+		}
+	}
+	return false
+}
+
 func newPuller(s *Shard, m Member) *puller {
 	p := &puller{shard: s, peer: m, replica: s.o.Replica, timing: s.o.Timing, logger: s.logger.With("peer", m.Region)}
 	p.begin(time.Time{})
@@ -61,6 +84,7 @@ func newPuller(s *Shard, m Member) *puller {
 // begin forgets what an earlier leadership knew.
 func (p *puller) begin(now time.Time) {
 	p.cursor, p.unknown, p.behind = 0, map[crdt.GenerationID]uint64{}, map[groupKey]*lateGroup{}
+	p.goals = map[groupKey]*goal{}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.in.book, p.in.heard, p.in.connected = newBook(), now, false

@@ -149,17 +149,16 @@ func (s *session) wanted(ctx context.Context, a *ahead, c shard.Command, index u
 			return false, nil
 		}
 		g := a.st.Generation(c.Generation)
+		wanted := !g.Declared(c.Group)
 		for _, sp := range c.Sources {
 			st, ok := g.Standing(sp.Source)
-			if !ok {
+			if _, coming := a.point(c.Generation, sp.Source); !coming {
 				a.move(&shard.Advance{Advance: crdt.Advance{Generation: c.Generation,
 					Ranges: []crdt.Range{{Source: sp.Source, To: sp.Point}}}})
 			}
-			if !ok || st.First == nil {
-				return true, nil
-			}
+			wanted = wanted || !ok || st.First == nil
 		}
-		return !g.Declared(c.Group), nil
+		return wanted, nil
 	default:
 		return false, fmt.Errorf("%w: entry %d is a %T", ErrProtocol, index, c)
 	}
@@ -230,9 +229,10 @@ func (s *session) look(ctx context.Context) error {
 			key := groupKey{id, region}
 			if missing := s.compare(ctx, g, told, region); !missing {
 				delete(s.behind, key)
+				delete(s.goals, key)
 				continue
 			}
-			if level = false; b.changed[key] <= s.cursor {
+			if level = false; s.overdue(g, told, key, b.changed[key]) {
 				if err := s.level(ctx, g, key); err != nil {
 					return err
 				}
@@ -241,6 +241,22 @@ func (s *session) look(ctx context.Context) error {
 	}
 	s.even = level
 	return nil
+}
+
+// overdue reports whether the shard lacks what no delta will bring any more. The peer tells of new points faster than of
+// its log, so what it told last may never be behind the cursor: the goal is what it told first, until that is reached.
+func (s *session) overdue(g *shard.Generation, told *Standing, key groupKey, changed uint64) bool {
+	x := s.goals[key]
+	if x != nil && s.cursor < x.index {
+		return false
+	}
+	if x != nil && x.lacks(g, key.group) {
+		return true
+	}
+	points := maps.Clone(told.Frontier)
+	maps.DeleteFunc(points, func(src crdt.Source, _ crdt.Point) bool { return src.Region != key.group })
+	s.goals[key] = &goal{changed, points, slices.Contains(told.Declared, key.group)}
+	return changed <= s.cursor
 }
 
 // rewind takes the cursor back to where commands of generations begin that were passed over and are known now.
@@ -267,7 +283,7 @@ func groupsOf(s *Standing) []crdt.RegionID {
 }
 
 // compare reports whether the peer has anything of a group that lacks here and may be taken: it is ahead in some source,
-// and behind in none.
+// and behind in none. The group's own region is never behind: it has moved on since it told.
 func (s *session) compare(ctx context.Context, g *shard.Generation, told *Standing, region crdt.RegionID) (missing bool) {
 	missing = slices.Contains(told.Declared, region) && !g.Declared(region)
 	own := g.Standings(region)
@@ -276,8 +292,9 @@ func (s *session) compare(ctx context.Context, g *shard.Generation, told *Standi
 		switch {
 		case s.isStopped(g.ID, st.Source):
 			return false
-		case !ok || p.Offset < st.Point.Offset:
+		case !ok || p.Offset < st.Point.Offset && region != s.peer.Region:
 			return false
+		case p.Offset < st.Point.Offset:
 		case p.Offset == st.Point.Offset && p.Chain != st.Point.Chain:
 			s.stop(ctx, g.ID, []crdt.Source{st.Source})
 			return false
@@ -301,9 +318,12 @@ func (s *session) level(ctx context.Context, g *shard.Generation, key groupKey) 
 		at[st.Source] = st.Point
 	}
 	late := s.behind[key]
-	if late == nil || !maps.Equal(late.at, at) {
-		late = &lateGroup{since: now, at: at}
+	if late == nil {
+		late = &lateGroup{}
 		s.behind[key] = late
+	}
+	if late.since.IsZero() || !maps.Equal(late.at, at) {
+		late.since, late.at = now, at
 	}
 	patience := s.timing.Patience
 	if key.group == s.peer.Region {
