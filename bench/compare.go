@@ -38,7 +38,6 @@ func (in *input) run(stats string) []string {
 type contender struct {
 	name      string
 	cpu, wall []float64 // seconds, by round
-	rss       int64
 }
 
 // compareRuns runs the floor and `watershed run` over the same files in turn, each a process of its own, and prints a
@@ -104,7 +103,6 @@ func compare(ctx context.Context, watershed string, in input, rounds int) error 
 				return err
 			}
 			c.cpu, c.wall = append(c.cpu, u.cpu.Seconds()), append(c.wall, u.wall.Seconds())
-			c.rss = max(c.rss, u.rss)
 		}
 	}
 	if err := agree(stats, scanned.Records, scanned.Bad, scanned.Groups); err != nil {
@@ -133,14 +131,14 @@ func agree(stats string, records, bad, groups uint64) error {
 }
 
 func printContenders(all []*contender, records float64) {
-	fmt.Println("| | CPU s, median (min-max) | wall s | records/s per core | MB held at most | CPU, times the scan |")
-	fmt.Println("|---|---|---|---|---|---|")
+	fmt.Println("| | CPU s, median (min-max) | wall s | records/s per core | CPU, times the scan |")
+	fmt.Println("|---|---|---|---|---|")
 	for _, c := range all {
 		ratios := make([]float64, len(c.cpu))
 		for i := range ratios {
 			ratios[i] = c.cpu[i] / all[0].cpu[i]
 		}
-		fmt.Printf("| %s | %s | %s | %.0f | %d | %s |\n", c.name, spreadOf(c.cpu), spreadOf(c.wall),
-			records/spreadOf(c.cpu).median, c.rss>>20, spreadOf(ratios))
+		fmt.Printf("| %s | %s | %s | %.0f | %s |\n", c.name, spreadOf(c.cpu), spreadOf(c.wall),
+			records/spreadOf(c.cpu).median, spreadOf(ratios))
 	}
 }

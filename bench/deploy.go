@@ -234,6 +234,28 @@ func (d *deployment) apply(ctx context.Context, file string, topics ...string) e
 	return err
 }
 
+// counter returns the sum of a counter without labels, or of all its labels, over the nodes.
+func (d *deployment) counter(ctx context.Context, name string) (sum float64, err error) {
+	for _, address := range d.http {
+		text, err := fetch(ctx, "http://"+address+"/metrics")
+		if err != nil {
+			return 0, err
+		}
+		for line := range strings.Lines(string(text)) {
+			rest, ok := strings.CutPrefix(line, name)
+			if !ok || rest[0] != ' ' && rest[0] != '{' {
+				continue
+			}
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' '):]), 64)
+			if err != nil {
+				return 0, fmt.Errorf("metric %s: %w", name, err)
+			}
+			sum += v
+		}
+	}
+	return sum, nil
+}
+
 // keepProfiles writes a CPU profile of every node, of so long a time, to files of that folder.
 func (d *deployment) keepProfiles(ctx context.Context, folder string, take time.Duration) error {
 	errs := make(chan error, nodes)
@@ -250,22 +272,26 @@ func (d *deployment) keepProfiles(ctx context.Context, folder string, take time.
 }
 
 func fetchProfile(ctx context.Context, address, file string, take time.Duration) error {
-	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", address, int(take.Seconds()))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	text, err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", address, int(take.Seconds())))
 	if err != nil {
 		return err
 	}
+	return os.WriteFile(file, text, 0o644)
+}
+
+func fetch(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, 64<<20))
 	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("profile of %s: %s", address, res.Status)
+		err = fmt.Errorf("get %s: %s", url, res.Status)
 	}
-	if err == nil {
-		err = os.WriteFile(file, text, 0o644)
-	}
-	return err
+	return text, err
 }

@@ -7,14 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"syscall"
 	"time"
 )
 
 // usage is what a process took.
 type usage struct {
 	wall, cpu time.Duration // cpu is user and system time of all its threads
-	rss       int64         // greatest resident size, in bytes
 	stdout    []byte
 }
 
@@ -32,9 +30,6 @@ func measure(ctx context.Context, discard bool, name string, args ...string) (us
 	}
 	u := usage{wall: time.Since(start), stdout: out.Bytes()}
 	u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		u.rss = ru.Maxrss << 10
-	}
 	return u, nil
 }
 

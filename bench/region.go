@@ -30,7 +30,7 @@ func measureRegion(ctx context.Context, args []string) error {
 	if *watershed == "" || *rounds < 0 || *rounds == 0 && *rate == 0 {
 		return errors.New("--watershed is needed, and --rounds or a --rate")
 	}
-	var walls, cores, idles, size []float64
+	var walls, cores, idles, size, flushes, judged []float64
 	before := load()
 	for range *rounds {
 		r, err := fill(ctx, *watershed, *jobs, *events, *keys, *idle, *profiles)
@@ -38,6 +38,7 @@ func measureRegion(ctx context.Context, args []string) error {
 			return fmt.Errorf("throughput: %w", err)
 		}
 		walls, cores = append(walls, float64(*events)/r.wall.Seconds()), append(cores, float64(*events)/r.cpu.Seconds())
+		flushes, judged = append(flushes, r.flushes), append(judged, r.judged/float64(*events))
 		idles, size = append(idles, 100*r.idle), append(size, float64(r.bytes)/nodes/shards/(1<<20))
 	}
 	if *rounds > 0 {
@@ -46,6 +47,8 @@ func measureRegion(ctx context.Context, args []string) error {
 		fmt.Println("| | median (min-max) |\n|---|---|")
 		fmt.Printf("| records/s, all on one machine with Kafka | %s |\n", spreadOf(walls))
 		fmt.Printf("| records/s per core spent by the three nodes | %s |\n", spreadOf(cores))
+		fmt.Printf("| Advances that shards accepted | %s |\n", spreadOf(flushes))
+		fmt.Printf("| times each record was read and judged | %s |\n", spreadOf(judged))
 		fmt.Printf("| idle, %% of a core for the three nodes | %s |\n", spreadOf(idles))
 		fmt.Printf("| MB on disk per shard replica after it, logs of Raft included | %s |\n", spreadOf(size))
 	}
@@ -66,6 +69,8 @@ type filled struct {
 	wall, cpu time.Duration
 	idle      float64 // cores
 	bytes     int64
+	flushes   float64 // Advances accepted
+	judged    float64 // records, those read again too
 }
 
 // fill puts all events into Kafka, then starts the job, and stops the time when every shard has all of them.
@@ -115,6 +120,12 @@ func fill(ctx context.Context, watershed, jobs string, events int64, keys int, i
 		return r, err
 	}
 	r.cpu = after - before
+	if r.flushes, err = d.counter(ctx, "watershed_worker_flushes_total"); err != nil {
+		return r, err
+	}
+	if r.judged, err = d.counter(ctx, "watershed_worker_records_total"); err != nil {
+		return r, err
+	}
 	r.bytes, err = d.bytes()
 	return r, err
 }
