@@ -126,11 +126,13 @@ func (f *feeder) stop() {
 const (
 	firstPause = 20 * time.Millisecond
 	maxPause   = 2 * time.Second
+	// complainEvery bounds how often a task that goes on failing is logged.
+	complainEvery = time.Minute
 )
 
 // repeat calls once until ctx ends or it returns errDone, with pauses that grow while it fails quickly.
 func (f *feeder) repeat(ctx context.Context, once func() error) {
-	pause := firstPause
+	pause, complained := firstPause, time.Time{}
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := once()
@@ -140,7 +142,12 @@ func (f *feeder) repeat(ctx context.Context, once func() error) {
 		case time.Since(began) > 2*maxPause:
 			pause = firstPause
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case pause == maxPause && time.Since(complained) >= complainEvery:
+			complained = time.Now()
+			f.logger.Warn("the job cannot be worked, and is tried again and again", "error", err)
+		default:
 			f.logger.Debug("task begins again", "error", err, "pause", pause)
 		}
 		if !sleep(ctx, pause) {
