@@ -85,8 +85,32 @@ func (c *Client) details(ctx context.Context, topics ...string) (kadm.TopicDetai
 	return ds, nil
 }
 
-// Spans returns the bounds of every partition of topics. A topic that does not exist is log.ErrUnknownTopic.
+// Leaders that move, and those of a topic that was just made, answer for a moment that they do not lead: so often, and
+// with such pauses, Spans asks again.
+const (
+	spanTries = 10
+	spanPause = 100 * time.Millisecond
+)
+
+// Spans returns the bounds of every partition of topics. A topic that does not exist is log.ErrUnknownTopic. While a
+// partition's leader moves it asks again, for about a second.
 func (c *Client) Spans(ctx context.Context, topics ...string) (map[log.Partition]log.Span, error) {
+	for try := 1; ; try++ {
+		spans, err := c.spans(ctx, topics...)
+		moving := errors.Is(err, kerr.NotLeaderForPartition) || errors.Is(err, kerr.LeaderNotAvailable) ||
+			errors.Is(err, kerr.FencedLeaderEpoch) || errors.Is(err, kerr.UnknownLeaderEpoch)
+		if !moving || try == spanTries {
+			return spans, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(spanPause):
+		}
+	}
+}
+
+func (c *Client) spans(ctx context.Context, topics ...string) (map[log.Partition]log.Span, error) {
 	if len(topics) == 0 {
 		return nil, nil
 	}
