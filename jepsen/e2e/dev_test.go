@@ -58,6 +58,10 @@ func startDev(t testing.TB, dir string, flags ...string) *deployment {
 
 func (d *deployment) start(flags ...string) {
 	d.t.Helper()
+	// One that was killed leaves its endpoints, which are not those of this one.
+	if err := os.Remove(filepath.Join(d.dir, "endpoints.json")); err != nil && !os.IsNotExist(err) {
+		d.t.Fatal(err)
+	}
 	cmd := exec.Command(binary(d.t), append([]string{"dev", "--data", d.dir}, flags...)...)
 	d.output = new(tail)
 	cmd.Stdout, cmd.Stderr = d.output, d.output

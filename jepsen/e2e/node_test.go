@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -25,7 +26,11 @@ type node struct {
 	output           *tail
 }
 
-// freeAddress returns an address that nothing listens on, below those that systems give to outgoing connections.
+// given holds the addresses that freeAddress has returned: what is to listen there may not yet.
+var given sync.Map
+
+// freeAddress returns an address that nothing listens on, another one at every call, below those that systems give to
+// outgoing connections.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
@@ -34,7 +39,9 @@ func freeAddress(t testing.TB) string {
 			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
-			return address
+			if _, taken := given.LoadOrStore(address, true); !taken {
+				return address
+			}
 		}
 	}
 	t.Fatal("no port is free")
