@@ -34,6 +34,7 @@ var may = map[string][]string{
 
 	"region":                    {"crdt", "keyspace", "proto", "processor/job", "region/..."},
 	"region/config":             {"crdt", "processor/job"},
+	"region/checkpoint":         {"region/checkpoint/objects"},
 	"region/checkpoint/objects": {},
 	"region/group":              {},
 	"region/shard":              {"crdt", "keyspace", "processor/job"},
