@@ -55,7 +55,7 @@ func (g *Group) shouldCampaign(peer string) bool {
 		return false
 	}
 	leader := g.Leader().ID
-	return g.raft.State() == raft.Follower && (leader == "" || leader == peer) && g.gone(peer)
+	return g.raft.State() == raft.Follower && !g.host.Stalled() && (leader == "" || leader == peer) && g.gone(peer)
 }
 
 // gone says whether nothing listens at the peer's address any more, or it no longer serves the shard. A peer that doesn't

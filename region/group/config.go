@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
 )
 
@@ -54,7 +55,10 @@ type Config struct {
 	TransportTimeout time.Duration
 	// ProposeTimeout bounds Propose and Linearizable where their context does not (default 10 s).
 	ProposeTimeout time.Duration
-	// StoreTimeout is how long one write of the log may take before the disk counts as hung, which is Fatal (default 10 s).
+	// StallTimeout is how long one call of the log and stable stores may take before the node gives up its leaderships, until
+	// the call returns (default 1 s).
+	StallTimeout time.Duration
+	// StoreTimeout is how long one may take before the disk counts as hung, which is Fatal (default 10 s).
 	StoreTimeout time.Duration
 
 	// SnapshotEntries and SnapshotBytes are the commands applied since the last snapshot that make a new one (defaults
@@ -67,6 +71,8 @@ type Config struct {
 	TrailingBytes   uint64
 	// MaxCommand bounds one command in bytes (default 16 MiB).
 	MaxCommand int
+
+	logFS vfs.FS // of the log store; nil for the disk. Tests have it fail.
 }
 
 // withDefaults returns a copy whose zero fields are filled in.
@@ -86,6 +92,7 @@ func (c Config) withDefaults() Config {
 	orDuration(&c.TransportTimeout, 5*time.Second)
 	orDuration(&c.ProposeTimeout, 10*time.Second)
 	orDuration(&c.StoreTimeout, 10*time.Second)
+	orDuration(&c.StallTimeout, min(c.StoreTimeout, time.Second))
 	orUint(&c.SnapshotEntries, 16<<10)
 	orUint(&c.SnapshotBytes, 64<<20)
 	orUint(&c.TrailingEntries, 16<<10)
@@ -148,6 +155,7 @@ func (c Config) Validate() error {
 		{"HeartbeatTimeout", c.HeartbeatTimeout}, {"ElectionTimeout", c.ElectionTimeout},
 		{"LeaderLeaseTimeout", c.LeaderLeaseTimeout}, {"CommitTimeout", c.CommitTimeout},
 		{"TransportTimeout", c.TransportTimeout}, {"ProposeTimeout", c.ProposeTimeout}, {"StoreTimeout", c.StoreTimeout},
+		{"StallTimeout", c.StallTimeout},
 	} {
 		refuse(d.value < 5*time.Millisecond, "%s: %v must be at least 5ms", d.field, d.value)
 	}
@@ -155,6 +163,7 @@ func (c Config) Validate() error {
 		c.ElectionTimeout, c.HeartbeatTimeout)
 	refuse(c.LeaderLeaseTimeout > c.HeartbeatTimeout, "LeaderLeaseTimeout: %v must be at most HeartbeatTimeout, %v",
 		c.LeaderLeaseTimeout, c.HeartbeatTimeout)
+	refuse(c.StallTimeout > c.StoreTimeout, "StallTimeout: %v must be at most StoreTimeout, %v", c.StallTimeout, c.StoreTimeout)
 	refuse(c.MaxCommand < 0 || c.MaxCommand > 1<<30, "MaxCommand: %d must be 1 to %d", c.MaxCommand, 1<<30)
 	if len(errs) > 0 {
 		return fmt.Errorf("group config: %w", errors.Join(errs...))

@@ -30,6 +30,7 @@ func TestConfigRules(t *testing.T) {
 		"LeaderLeaseTimeout": func(c *Config) { c.LeaderLeaseTimeout = time.Minute },
 		"CommitTimeout":      func(c *Config) { c.CommitTimeout = time.Millisecond },
 		"StoreTimeout":       func(c *Config) { c.StoreTimeout = -time.Second },
+		"StallTimeout":       func(c *Config) { c.StallTimeout, c.StoreTimeout = time.Second, time.Second/2 },
 		"MaxCommand":         func(c *Config) { c.MaxCommand = -1 },
 	} {
 		c := testConfig("dir", "n0", members)

@@ -36,7 +36,8 @@ var (
 	// ErrMembers says that Config.Members are not the members that the group was made with.
 	ErrMembers = errors.New("the group has other members")
 
-	// ErrStalled says that a write of the node's stores took longer than Config.StoreTimeout. All later ones fail too.
+	// ErrStalled says that a call of the node's stores took longer than Config.StoreTimeout, after which all later ones fail
+	// too; with ErrUnavailable, that one has taken longer than Config.StallTimeout and nothing is proposed or read meanwhile.
 	ErrStalled = errors.New("disk stalled")
 	// ErrCorrupt marks stored bytes that can't be what was written.
 	ErrCorrupt = errors.New("corrupt")

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -30,6 +31,7 @@ type Group struct {
 	fsm       *fsm
 	position  position
 	raft      *raft.Raft
+	heir      atomic.Pointer[Member] // to whom leadership was handed when the disk stalled; nil while it doesn't
 
 	leaderships *leaderships
 	calls       *calls        // of raft
@@ -182,7 +184,7 @@ func (g *Group) run(stable *shardStable) error {
 	if err != nil {
 		return err
 	}
-	g.transport = newTransport(s, cfg, g.logger.Named("transport"))
+	g.transport = newTransport(s, cfg, g.host.guard, g.logger.Named("transport"))
 	notices := make(chan bool, 8)
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(cfg.NodeID)
@@ -204,7 +206,7 @@ func (g *Group) run(stable *shardStable) error {
 	if err := g.checkMembers(); err != nil {
 		return errors.Join(err, g.transport.Close(), g.raft.Shutdown().Error())
 	}
-	g.transport.leadBy(func(term uint64) bool { return g.IsLeader() && g.raft.CurrentTerm() == term })
+	g.transport.leadBy(func(term uint64) bool { return g.raft.State() == raft.Leader && g.raft.CurrentTerm() == term })
 	g.running.Go(func() {
 		defer close(g.watched)
 		g.watchLeader(notices)
@@ -212,6 +214,7 @@ func (g *Group) run(stable *shardStable) error {
 	g.running.Go(g.tellLeader)
 	g.running.Go(g.takeSnapshots)
 	g.running.Go(g.watchPeers)
+	g.running.Go(g.watchDisk)
 	return nil
 }
 

@@ -39,7 +39,7 @@ func open(cfg Config) (host *Host, err error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	h := &Host{cfg: cfg, guard: newGuard(cfg.StoreTimeout, cfg.Fatal)}
+	h := &Host{cfg: cfg, guard: newGuard(cfg.StallTimeout, cfg.StoreTimeout, cfg.Fatal)}
 	h.mu.groups = make(map[uint32]*Group)
 	if h.lock, err = lockFolder(cfg.Dir); err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func open(cfg Config) (host *Host, err error) {
 		}()
 	}
 	logger := cfg.Logger.Named("log-store")
-	if h.logs, err = openLogStore(filepath.Join(cfg.Dir, "log"), nil, logger, h.guard); err != nil {
+	if h.logs, err = openLogStore(filepath.Join(cfg.Dir, "log"), cfg.logFS, logger, h.guard); err != nil {
 		return nil, err
 	}
 	if h.stable, err = openStableStore(filepath.Join(cfg.Dir, "stable.db"), h.guard); err != nil {
@@ -77,6 +77,13 @@ func open(cfg Config) (host *Host, err error) {
 
 // Addr returns the address that the node listens on.
 func (h *Host) Addr() net.Addr { return h.listener.net.Addr() }
+
+// Stalled says whether a call of the node's stores has taken longer than Config.StallTimeout and still has not returned.
+// While that is so the node's groups lead nothing: leadership was handed on, and no votes are asked for.
+func (h *Host) Stalled() bool { return h.guard.stalled() }
+
+// Stalls returns how many calls of the node's stores have taken longer than Config.StallTimeout so far.
+func (h *Host) Stalls() uint64 { return h.guard.stalls.Load() }
 
 // Log returns the log store of the node, for readers.
 func (h *Host) Log() *LogStore { return h.logs }

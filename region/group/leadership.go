@@ -77,12 +77,20 @@ func (l *leaderships) tell() {
 	}
 }
 
-// watchLeader takes Raft's word on leadership until the group stops.
+// watchLeader takes Raft's word on leadership until the group stops, but for while the disk stalls: nobody leads then.
 func (g *Group) watchLeader(notices <-chan bool) {
+	var now Leadership // by Raft's word
 	for {
+		stalled, changed := g.host.guard.stall()
+		if stalled {
+			g.leaderships.set(Leadership{Term: now.Term})
+		} else {
+			g.leaderships.set(now)
+		}
 		select {
 		case leads := <-notices:
-			g.leaderships.set(Leadership{Leader: leads, Term: g.raft.CurrentTerm()})
+			now = Leadership{Leader: leads, Term: g.raft.CurrentTerm()}
+		case <-changed:
 		case <-g.stopped:
 			g.leaderships.set(Leadership{})
 			return
@@ -103,8 +111,15 @@ func (g *Group) tellLeader() {
 	}
 }
 
-// Leader returns the member that leads the group as far as this node knows, or the zero Member.
+// Leader returns the member that leads the group as far as this node knows, or the zero Member. While the disk stalls that
+// is the one to whom leadership was handed.
 func (g *Group) Leader() Member {
+	if g.raft.State() == raft.Leader && g.host.Stalled() {
+		if heir := g.heir.Load(); heir != nil {
+			return *heir
+		}
+		return Member{}
+	}
 	address, id := g.raft.LeaderWithID()
 	if id == "" {
 		return Member{}
@@ -116,5 +131,5 @@ func (g *Group) Leader() Member {
 }
 
 // IsLeader says whether this node believes that it leads. It may be wrong for as long as its lease: only Linearizable
-// and Propose know.
-func (g *Group) IsLeader() bool { return g.raft.State() == raft.Leader }
+// and Propose know. While the disk stalls it does not lead.
+func (g *Group) IsLeader() bool { return g.raft.State() == raft.Leader && !g.host.Stalled() }

@@ -150,7 +150,7 @@ func testTransports(t *testing.T) (a, b *transport, addressOfB raft.ServerAddres
 		TransportTimeout: patience, ElectionTimeout: patience,
 	}
 	newOne := func(l *listener) *transport {
-		tr := newTransport(testStream(t, l, testShard), cfg, hclog.NewNullLogger())
+		tr := newTransport(testStream(t, l, testShard), cfg, newGuard(patience, patience, nil), hclog.NewNullLogger())
 		t.Cleanup(func() { tr.Close() })
 		return tr
 	}
@@ -217,7 +217,7 @@ func TestVotesSurviveStaleConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	restarted := newTransport(s, &Config{TransportTimeout: patience}, hclog.NewNullLogger())
+	restarted := newTransport(s, &Config{TransportTimeout: patience}, newGuard(patience, patience, nil), hclog.NewNullLogger())
 	defer restarted.Close()
 	serve(restarted)
 	if err := vote(); err != nil {
@@ -250,7 +250,7 @@ func TestReplicationWaitsForAnUnreachablePeer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	restarted := newTransport(s, &Config{TransportTimeout: patience}, hclog.NewNullLogger())
+	restarted := newTransport(s, &Config{TransportTimeout: patience}, newGuard(patience, patience, nil), hclog.NewNullLogger())
 	serve(restarted)
 	if err := <-done; err != nil {
 		t.Fatal(err)

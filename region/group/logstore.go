@@ -29,7 +29,7 @@ type LogStore struct {
 type LogStoreConfig struct {
 	FS      vfs.FS        // default: the disk
 	Logger  hclog.Logger  // default: none
-	Timeout time.Duration // how long a write may take, see Config.StoreTimeout (default 10 s)
+	Timeout time.Duration // how long a call may take, see Config.StoreTimeout (default 10 s)
 	Fatal   func(error)   // see Config.Fatal; required
 }
 
@@ -39,7 +39,7 @@ func OpenLogStore(dir string, cfg LogStoreConfig) (*LogStore, error) {
 		cfg.Logger = hclog.NewNullLogger()
 	}
 	orDuration(&cfg.Timeout, 10*time.Second)
-	return openLogStore(dir, cfg.FS, cfg.Logger, newGuard(cfg.Timeout, cfg.Fatal))
+	return openLogStore(dir, cfg.FS, cfg.Logger, newGuard(cfg.Timeout, cfg.Timeout, cfg.Fatal))
 }
 
 func openLogStore(dir string, fs vfs.FS, logger hclog.Logger, guard *guard) (*LogStore, error) {
@@ -57,7 +57,8 @@ func openLogStore(dir string, fs vfs.FS, logger hclog.Logger, guard *guard) (*Lo
 	defer cache.Unref()
 	opts.Cache = cache
 	opts.EventListener = &pebble.EventListener{
-		BackgroundError: func(err error) { logger.Error("log store background work failed", "error", err) },
+		// A flush or compaction that failed is not tried again: the next one could take pages for written that are lost.
+		BackgroundError: func(err error) { guard.fail(fmt.Errorf("log store background work: %w", err)) },
 		DiskSlow: func(info pebble.DiskSlowInfo) {
 			logger.Warn("disk is slow", "operation", info.OpType.String(), "path", info.Path, "duration", info.Duration)
 		},
@@ -93,7 +94,7 @@ func (s *LogStore) Shard(shard uint32) (*ShardLog, error) {
 		return l, nil
 	}
 	l := &ShardLog{store: s, shard: shard}
-	if err := l.load(); err != nil {
+	if err := s.guard.read("open log", l.load); err != nil {
 		return nil, fmt.Errorf("open log of shard %d: %w", shard, err)
 	}
 	s.mu.shards[shard] = l
@@ -194,17 +195,25 @@ func (l *ShardLog) GetLog(index uint64, entry *raft.Log) error {
 	if !within {
 		return raft.ErrLogNotFound
 	}
+	err := l.store.guard.read("read log entry", func() error { return l.read(index, entry) })
+	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+		return fmt.Errorf("read log entry %d of shard %d: %w", index, l.shard, err)
+	}
+	return err
+}
+
+func (l *ShardLog) read(index uint64, entry *raft.Log) error {
 	var key [logKeySize]byte
 	value, closer, err := l.store.db.Get(appendLogKey(key[:0], l.shard, index))
-	switch {
-	case errors.Is(err, pebble.ErrNotFound):
-		return raft.ErrLogNotFound
-	case err != nil:
-		return fmt.Errorf("read log entry %d of shard %d: %w", index, l.shard, err)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return raft.ErrLogNotFound // and no wrapping: Raft compares
+	}
+	if err != nil {
+		return err
 	}
 	defer closer.Close()
 	if err := decodeLogValue(value, entry); err != nil {
-		return fmt.Errorf("read log entry %d of shard %d: %w", index, l.shard, err)
+		return err
 	}
 	entry.Index = index
 	return nil

@@ -41,6 +41,9 @@ func (g *Group) Submit(ctx context.Context, command []byte) *Proposal {
 	case timeout <= 0 || ctx.Err() != nil:
 		p.err = fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 	}
+	if p.err == nil && g.host.Stalled() {
+		p.err = &NotLeaderError{Leader: g.Leader()}
+	}
 	if p.err == nil && !g.calls.begin() {
 		p.err = ErrStopped
 	}
@@ -66,21 +69,32 @@ func (g *Group) Submit(ctx context.Context, command []byte) *Proposal {
 
 // Wait waits for the outcome, which Propose describes. It may be called more than once.
 func (p *Proposal) Wait(ctx context.Context) (index uint64, result any, err error) {
-	select {
-	case <-p.done:
-		return p.index, p.result, p.err
-	case <-p.group.ended:
+	for {
+		stalled, changed := p.group.host.guard.stall()
 		select {
 		case <-p.done:
 			return p.index, p.result, p.err
 		default:
-			return 0, nil, fmt.Errorf("%w: %w", ErrStopped, ErrIndefinite)
 		}
-	case <-ctx.Done():
-		err := context.Cause(ctx)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = ErrUnavailable
+		if stalled {
+			return 0, nil, fmt.Errorf("%w: %w", ErrIndefinite, errStalled)
 		}
-		return 0, nil, fmt.Errorf("%w: %w", ErrIndefinite, err)
+		select {
+		case <-changed:
+		case <-p.done:
+		case <-p.group.ended:
+			select {
+			case <-p.done:
+				return p.index, p.result, p.err
+			default:
+				return 0, nil, fmt.Errorf("%w: %w", ErrStopped, ErrIndefinite)
+			}
+		case <-ctx.Done():
+			err := context.Cause(ctx)
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = ErrUnavailable
+			}
+			return 0, nil, fmt.Errorf("%w: %w", ErrIndefinite, err)
+		}
 	}
 }

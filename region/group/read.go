@@ -80,11 +80,18 @@ func (g *Group) await(ctx context.Context, ask func() raft.Future) error {
 		defer g.calls.end()
 		done <- future.Error()
 	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for {
+		stalled, changed := g.host.guard.stall()
+		if stalled {
+			return errStalled
+		}
+		select {
+		case err := <-done:
+			return err
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 

@@ -51,7 +51,11 @@ func (s *shardStable) Set(key, value []byte) error {
 }
 
 func (s *shardStable) Get(key []byte) ([]byte, error) {
-	value, err := s.store.bolt.Get(s.key(key))
+	var value []byte
+	err := s.store.guard.read("read vote", func() (err error) {
+		value, err = s.store.bolt.Get(s.key(key))
+		return err
+	})
 	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return nil, nil
 	}

@@ -16,15 +16,16 @@ const (
 	redial = 50 * time.Millisecond
 )
 
-// transport is Raft's transport with three differences. Heartbeats go through Raft's main loop, since answering them
+// transport is Raft's transport with four differences. Heartbeats go through Raft's main loop, since answering them
 // beside it can let logs diverge (hashicorp/raft#695). Votes are asked for again when a pooled connection turns out to be
 // dead, or the first election after a peer's restart would count that as a refusal. And replication to a peer that can't
-// be reached waits for it here, because Raft's own pauses grow to ten seconds.
+// be reached waits for it here, because Raft's own pauses grow to ten seconds. And a leader whose disk stalls sends nothing.
 type transport struct {
 	*raft.NetworkTransport
 	stream   *stream
 	patience time.Duration // within which a failed request for a vote is worth repeating
 	leading  atomic.Pointer[func(term uint64) bool]
+	stall    func() (stalled bool, changed <-chan struct{})
 }
 
 var (
@@ -45,7 +46,7 @@ func (b addressBook) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	return "", errUnknownMember
 }
 
-func newTransport(s *stream, cfg *Config, logger hclog.Logger) *transport {
+func newTransport(s *stream, cfg *Config, guard *guard, logger hclog.Logger) *transport {
 	book := make(addressBook, len(cfg.Members))
 	for _, m := range cfg.Members {
 		book[raft.ServerID(m.ID)] = raft.ServerAddress(m.Address)
@@ -60,6 +61,7 @@ func newTransport(s *stream, cfg *Config, logger hclog.Logger) *transport {
 		}),
 		stream:   s,
 		patience: cfg.ElectionTimeout / 2,
+		stall:    guard.stall,
 	}
 }
 
@@ -81,6 +83,13 @@ func (t *transport) Close() error {
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
 	resp *raft.AppendEntriesResponse) error {
 	for {
+		if isHeartbeat(args) {
+			if stalled, _ := t.stall(); stalled {
+				return errStalled
+			}
+		} else if err := t.hold(args.Term); err != nil {
+			return err
+		}
 		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
 		var unreachable *dialError
 		if !errors.As(err, &unreachable) || isHeartbeat(args) {
