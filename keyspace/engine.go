@@ -65,7 +65,10 @@ func openEngine(dir string, o engineOptions) (*engine, error) {
 		// A database that can't write stops its process: an fsync that failed is never retried, and another replica leads.
 		EventListener: &pebble.EventListener{
 			BackgroundError: o.fatal,
-			DataCorruption:  func(i pebble.DataCorruptionInfo) { o.fatal(fmt.Errorf("%w: %w", ErrCorrupt, i.Details)) },
+			DiskSlow: func(i pebble.DiskSlowInfo) {
+				o.logger.Warn("disk is slow", "operation", i.OpType.String(), "path", i.Path, "for", i.Duration)
+			},
+			DataCorruption: func(i pebble.DataCorruptionInfo) { o.fatal(fmt.Errorf("%w: %w", ErrCorrupt, i.Details)) },
 		},
 	}
 	db, err := pebble.Open(dir, opts)

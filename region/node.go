@@ -210,6 +210,7 @@ func (n *Node) wire() {
 		}
 	}
 	n.registry.MustRegister(service.NewShardMetrics(n.env.Router), n.peers)
+	registerDisk(n.registry, n.host)
 	n.server = service.New(o)
 	n.pages = service.NewPages(n.registry, func() string { return service.NotReady(n.env.Router) }, n.o.Logger)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -51,13 +52,27 @@ func runNode(ctx context.Context, file string, stderr io.Writer) error {
 	defer p.Close()
 	n, err := region.Open(region.Options{
 		Config: c, Version: version().Version, Parts: p.Parts(), Logger: logger,
-		Fatal: func(err error) {
-			logger.Error("the node cannot go on", "error", err)
-			os.Exit(statusFailure)
-		},
+		Fatal: func(err error) { end(logger, err) },
 	})
 	if err != nil {
 		return err
 	}
 	return n.Run(ctx)
+}
+
+// lastWords is how long the line that says why a node ends may take: its output may be on the disk that hangs.
+const lastWords = time.Second
+
+// end says why the process ends, and ends it at once: nothing that it holds can be trusted.
+func end(logger hclog.Logger, err error) {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		logger.Error("the node cannot go on", "error", err)
+	}()
+	select {
+	case <-said:
+	case <-time.After(lastWords):
+	}
+	os.Exit(statusFailure)
 }

@@ -87,6 +87,7 @@ func (g *guard) begin(what string) (end func()) {
 type watched struct {
 	guard *guard
 	what  string
+	file  string // that it is about, where it is about one
 
 	mu      sync.Mutex // a leaf's only parent: held while the guard counts
 	timer   *time.Timer
@@ -110,8 +111,12 @@ func (w *watched) hung() {
 	w.mu.Lock()
 	ended := w.ended
 	w.mu.Unlock()
+	what := w.what
+	if w.file != "" {
+		what += " " + w.file
+	}
 	if !ended {
-		w.guard.fail(fmt.Errorf("%s: %w: no answer for %v", w.what, ErrStalled, w.guard.hard))
+		w.guard.fail(fmt.Errorf("%s: %w: no answer for %v", what, ErrStalled, w.guard.hard))
 	}
 }
 

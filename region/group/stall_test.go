@@ -3,6 +3,7 @@ package group
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -148,6 +149,31 @@ func TestHungReadEndsTheProcess(t *testing.T) {
 		t.Fatal("a call that has returned counts as stalled")
 	}
 	if err := g.do("store vote", func() error { t.Error("written after a hang"); return nil }); !errors.Is(err, ErrStalled) {
+		t.Fatal(err)
+	}
+}
+
+// TestHungStoreEndsTheProcess: what the machines' stores ask of the disk stands under the hard deadline alone.
+func TestHungStoreEndsTheProcess(t *testing.T) {
+	fatal := make(chan error, 1)
+	h := &Host{guard: newGuard(time.Millisecond, 50*time.Millisecond, func(err error) { fatal <- err })}
+	b := &brake{}
+	fs := h.WatchFS(b.fs(vfs.NewMem()))
+	file, err := fs.Create("000001.sst", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	b.pull()
+	synced := make(chan error)
+	go func() { synced <- file.Sync() }()
+	if err := <-fatal; !errors.Is(err, ErrStalled) || !strings.Contains(err.Error(), "sync 000001.sst") || h.Stalled() {
+		t.Fatalf("got %v, stalled %v", err, h.Stalled())
+	}
+	b.letGo()
+	if err := errors.Join(<-synced, file.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/watershed-db/watershed/crdt"
@@ -69,6 +70,7 @@ func Open(o Options) (*Replica, error) {
 	r.mu.changed = make(chan struct{})
 	store, err := keyspace.Open(keyspace.Options{
 		Dir: o.Dir, Fatal: o.Fatal, Cache: o.Cache, Logger: r.logger.Named("store"), TableBytes: o.TableBytes,
+		FS: o.Host.WatchFS(vfs.Default),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open shard %d: %w", r.id, err)
