@@ -37,6 +37,7 @@ var may = map[string][]string{
 	"region/checkpoint":         {"region/checkpoint/objects"},
 	"region/checkpoint/objects": {},
 	"region/group":              {},
+	"region/placement":          {},
 	"region/shard":              {"crdt", "keyspace", "processor/job"},
 	"region/replica":            {"crdt", "keyspace", "region/group", "region/shard"},
 	"region/router":             {"crdt", "keyspace", "proto", "region/group", "region/replica", "region/shard"},
@@ -188,7 +189,7 @@ func allows(entry, room string) bool {
 }
 
 func TestBannedImports(t *testing.T) {
-	pure := []string{"crdt", "keyspace/mutant", "processor/job", "processor/decode", "region/shard"}
+	pure := []string{"crdt", "keyspace/mutant", "processor/job", "processor/decode", "region/placement", "region/shard"}
 	for _, s := range sources(t) {
 		for _, path := range s.imports() {
 			if path == "log" || path == "log/slog" {
