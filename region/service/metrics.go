@@ -115,7 +115,7 @@ var kindNames = map[shard.Kind]string{
 	shard.KindStageChunk: "stage_chunk", shard.KindStageAbandon: "stage_abandon", shard.KindInstall: "install",
 	shard.KindPlan: "plan", shard.KindDone: "done", shard.KindJobApply: "job_apply", shard.KindJobDelete: "job_delete",
 	shard.KindRegistryCopy: "registry_copy", shard.KindSourcesDecided: "sources_decided",
-	shard.KindSourceStopped: "source_stopped", shard.KindCheck: "check",
+	shard.KindSourceStopped: "source_stopped", shard.KindCheck: "check", shard.KindRaise: "raise",
 }
 
 func kindName(k shard.Kind) string {

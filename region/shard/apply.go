@@ -72,7 +72,11 @@ func apply(cfg *Config, st *State, index uint64, raw []byte, c Command) (*State,
 	if st.Index == 0 {
 		a.w.set(identityKey(), cfg.identity())
 	}
-	a.dispatch(c)
+	if f := uint32(c.kind().format()); f > st.Format {
+		a.end(Malformed, "a command of format %d, in force is %d", f, st.Format)
+	} else {
+		a.dispatch(c)
+	}
 	a.finish()
 	h := xxh3.New()
 	_, _ = h.Write(st.Chain[:])
@@ -131,8 +135,12 @@ func (a *applier) dispatchRegistry(c Command) {
 		a.sourceStopped(c)
 	case *Check:
 		a.end(Applied, "") // Machine compares; the state has no part in it
+	case *Raise:
+		a.raiseFormat(c)
 	default:
-		panic(fmt.Sprintf("shard: command %T has no rule", c))
+		if !a.dispatchNext(c) {
+			panic(fmt.Sprintf("shard: command %T has no rule", c))
+		}
 	}
 }
 

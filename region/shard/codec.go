@@ -12,38 +12,38 @@ import (
 // log, a reason to stop.
 var ErrCommand = errors.New("malformed shard command")
 
-// version of the commands' bodies; the number is on disk.
-const version = 1
+// Encode returns a command as it stands in the log: kind, format (Kind.format), body. An Advance's crdt encoding is what
+// follows the first two bytes.
+func Encode(c Command) []byte { return c.appendBody(commandHeadOf(c.kind())) }
 
-// Encode returns a command as it stands in the log: kind, version, body. An Advance's crdt encoding is what follows the
-// first two bytes.
-func Encode(c Command) []byte { return c.appendBody([]byte{byte(c.kind()), version}) }
+func commandHeadOf(k Kind) []byte { return []byte{byte(k), k.format()} }
 
 // AdvanceCommand returns the command that holds an Advance, given its crdt encoding.
-func AdvanceCommand(advance []byte) []byte {
-	return append([]byte{byte(KindAdvance), version}, advance...)
-}
+func AdvanceCommand(advance []byte) []byte { return append(commandHeadOf(KindAdvance), advance...) }
 
 // KindOf returns the kind of an encoded command, 0 where there is none.
 func KindOf(b []byte) Kind {
-	if len(b) < commandHead || b[1] != version || blank(Kind(b[0])) == nil {
+	if len(b) < commandHead || blank(Kind(b[0])) == nil || b[1] != Kind(b[0]).format() {
 		return 0
 	}
 	return Kind(b[0])
 }
 
 // Decode takes an encoded command. What it returns may share b's bytes. It fails with ErrCommand for anything that Encode
-// does not write.
+// does not write, and with ErrNewer besides for what a newer build may have written.
 func Decode(b []byte) (Command, error) {
 	if len(b) < commandHead {
 		return nil, fmt.Errorf("%w: %d bytes", ErrCommand, len(b))
+	}
+	if b[1] > Format {
+		return nil, fmt.Errorf("%w: %w", ErrCommand, newer(fmt.Sprintf("a command of kind %d", b[0]), uint64(b[1])))
 	}
 	c := blank(Kind(b[0]))
 	if c == nil {
 		return nil, fmt.Errorf("%w: kind %d is unknown", ErrCommand, b[0])
 	}
-	if b[1] != version {
-		return nil, fmt.Errorf("%w: version %d of kind %d is unknown", ErrCommand, b[1], b[0])
+	if want := Kind(b[0]).format(); b[1] != want {
+		return nil, fmt.Errorf("%w: kind %d of format %d, not %d", ErrCommand, b[0], b[1], want)
 	}
 	r := reader{b: b[commandHead:]}
 	c.readBody(&r)

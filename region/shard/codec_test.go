@@ -48,12 +48,13 @@ func examples(tb testing.TB) []Command {
 		&SourcesDecided{id, []Decided{{points[0], "topic"}, {points[1], ""}}},
 		&SourceStopped{id, s, "gone"},
 		&Check{77, crdt.Hash{9}},
+		&Raise{1},
 	}
 }
 
 func TestEveryCommandComesBack(t *testing.T) {
 	list := examples(t)
-	for k := KindAddGeneration; k <= KindCheck; k++ {
+	for k := KindAddGeneration; k <= KindRaise; k++ {
 		c := list[k-KindAddGeneration]
 		raw := Encode(c)
 		if KindOf(raw) != k || c.kind() != k {
@@ -76,7 +77,7 @@ func TestEveryCommandComesBack(t *testing.T) {
 			t.Errorf("%T with a byte behind it: %v", c, err)
 		}
 	}
-	if blank(KindCheck+1) != nil {
+	if blank(Kinds) != nil {
 		t.Error("a kind of command without an example")
 	}
 }
@@ -88,8 +89,9 @@ func TestDecodeRefuses(t *testing.T) {
 	for name, raw := range map[string][]byte{
 		"nothing":             nil,
 		"a kind alone":        {byte(KindHorizon)},
-		"an unknown kind":     {200, version},
-		"an unknown version":  {byte(KindHorizon), version + 1},
+		"an unknown kind":     {200, 1},
+		"an unknown format":   {byte(KindHorizon), Format + 1},
+		"no format":           {byte(KindHorizon), 0},
 		"a source twice":      Encode(&AddSources{id, "a", []SourcePoint{p, p}}),
 		"regions in disorder": Encode(&Reach{Unreachable: []crdt.RegionID{"b", "a"}}),
 		"pins in disorder":    Encode(&JobApply{Pinned: []job.Pinned{{Name: "b"}, {Name: "a"}}}),

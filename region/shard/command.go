@@ -14,7 +14,7 @@ const (
 	MaxPins     = 1 << 12 // pinned versions of a generation
 	MaxSources  = 1 << 16 // sources, regions, generations or registry entries in one command
 	maxPoint    = 1 << 8  // bytes of an encoded point
-	commandHead = 2       // kind and version stand before every command's body
+	commandHead = 2       // kind and format stand before every command's body
 )
 
 // Command is one entry of a shard's replicated log. The set is closed: the types of this file.
@@ -49,6 +49,7 @@ const (
 	KindSourcesDecided
 	KindSourceStopped
 	KindCheck
+	KindRaise
 )
 
 // SourcePoint is a source and a point of it.
@@ -290,6 +291,8 @@ func blankRegistry(k Kind) Command {
 		return &SourceStopped{}
 	case KindCheck:
 		return &Check{}
+	case KindRaise:
+		return &Raise{}
 	}
-	return nil
+	return blankNext(k)
 }

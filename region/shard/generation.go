@@ -91,7 +91,14 @@ func records(cell []byte) uint64 {
 // generation's schema and its keys of this shard, and that sources name inputs of the job. It fails with ErrInvalid. A
 // generation unknown here passes: applying the command says so.
 func (c *Config) Validate(s *State, cmd Command) error {
+	if f := uint32(cmd.kind().format()); f > s.Format {
+		return fmt.Errorf("%w: a command of format %d, in force is %d", ErrInvalid, f, s.Format)
+	}
 	switch cmd := cmd.(type) {
+	case *Raise:
+		if err := cmd.check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
 	case *Advance:
 		return c.validateDeltas(s, &cmd.Advance)
 	case *StageChunk:

@@ -16,6 +16,13 @@ import (
 func load(cfg *Config, v *keyspace.View) (*State, error) {
 	st := newState()
 	st.Index, st.Chain = v.Index(), v.Chain()
+	format, known, err := v.Get(formatKey())
+	if err != nil {
+		return nil, err
+	}
+	if st.Format, err = readFormat(format, known); err != nil {
+		return nil, err
+	}
 	id, known, err := v.Get(identityKey())
 	if err != nil {
 		return nil, err

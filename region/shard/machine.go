@@ -111,6 +111,11 @@ func (m *Machine) apply(index uint64, raw []byte) (Result, Change, error) {
 			return Result{}, Change{}, fmt.Errorf("%w: chain %x at index %d, %x elsewhere", ErrDiverged, own, check.Index, check.Chain)
 		}
 	}
+	if raise, ok := c.(*Raise); ok {
+		if err := raise.check(); err != nil {
+			return Result{}, Change{}, err
+		}
+	}
 	next, w, res, change := apply(&m.o.Config, st, index, raw, c)
 	batch := keyspace.Writes{Index: index, Chain: next.Chain}
 	w.into(&batch)

@@ -82,7 +82,7 @@ func TestAnUnknownCommandStopsTheReplica(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeMachine(t, m)
-	if m.Apply(1, []byte{99, version}); !errors.Is(fatal, ErrCommand) {
+	if m.Apply(1, []byte{99, Format}); !errors.Is(fatal, ErrCommand) {
 		t.Fatalf("fatal: %v", fatal)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/keyspace"
@@ -19,6 +20,7 @@ const metaVersion = 1
 // Small values of the store, by the first byte of their names:
 //
 //	'i'                                       identity: self, members, shard, shards
+//	'v'                                       format in force, where it is not 1
 //	'u'                                       unreachable regions
 //	'g' generation                            head of a generation
 //	'f' generation                            its job file
@@ -33,6 +35,7 @@ const metaVersion = 1
 // Integers in names are big-endian; window ends have their sign bit inverted.
 const (
 	nameIdentity   = 'i'
+	nameFormat     = 'v'
 	nameReach      = 'u'
 	nameGeneration = 'g'
 	nameFile       = 'f'
@@ -53,6 +56,8 @@ func name(kind byte, parts ...[]byte) []byte {
 }
 
 func identityKey() []byte { return name(nameIdentity) }
+
+func formatKey() []byte { return name(nameFormat) }
 
 func reachKey() []byte { return name(nameReach) }
 
@@ -188,7 +193,11 @@ func (st *Standing) read(r *reader) {
 }
 
 func (r *reader) version() {
-	if v := r.byte(); v != metaVersion && r.err == nil {
+	switch v := r.byte(); {
+	case r.err != nil || v == metaVersion:
+	case v < metaVersion:
 		r.fail("version %d is unknown", v)
+	default:
+		r.err = fmt.Errorf("%w: a record of version %d, this build reads %d", ErrNewer, v, metaVersion)
 	}
 }

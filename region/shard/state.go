@@ -14,6 +14,7 @@ import (
 type State struct {
 	Index       uint64          // of the last command applied
 	Chain       crdt.Hash       // over all commands applied, their outcomes and logical writes
+	Format      uint32          // in force, at least 1: commands above it are refused, see Raise
 	Unreachable []crdt.RegionID // as the last Reach said; sorted
 
 	generations map[crdt.GenerationID]*Generation
@@ -63,7 +64,7 @@ type Standing struct {
 }
 
 func newState() *State {
-	return &State{generations: map[crdt.GenerationID]*Generation{}, registry: &Registry{}}
+	return &State{Format: 1, generations: map[crdt.GenerationID]*Generation{}, registry: &Registry{}}
 }
 
 // Generations lists the live generations in order of their ids.
