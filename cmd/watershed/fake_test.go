@@ -202,19 +202,26 @@ func (n *fakeNode) Delete(_ context.Context, in *watershedv1.DeleteJobRequest) (
 	return &watershedv1.DeleteJobResponse{Existed: in.GetName() == "surge", Missing: []string{"eu-west"}}, nil
 }
 
+func (n *fakeNode) Raise(_ context.Context, in *watershedv1.RaiseRequest) (*watershedv1.RaiseResponse, error) {
+	if in.GetFormat() > 2 {
+		return nil, status.Error(codes.FailedPrecondition, "node us-east-1 knows formats up to 2, not 3")
+	}
+	return &watershedv1.RaiseResponse{}, nil
+}
+
 func (n *fakeNode) Topology(context.Context, *watershedv1.TopologyRequest) (*watershedv1.TopologyResponse, error) {
 	return &watershedv1.TopologyResponse{
 		Deployment: "rides", Region: "us-east", Node: "us-east-1", Shards: 2, Version: "v1",
 		Regions: []*watershedv1.Region{
 			{
 				Name: "us-east", Member: 1, Reachable: true,
-				Nodes: []*watershedv1.Node{{Id: "us-east-1", Grpc: "h:1", Http: "h:2", Up: true}, {Id: "us-east-2", Grpc: "h:3", Http: "h:4"}},
+				Nodes: []*watershedv1.Node{{Id: "us-east-1", Grpc: "h:1", Http: "h:2", Up: true, Format: 2}, {Id: "us-east-2", Grpc: "h:3", Http: "h:4"}},
 				Shards: []*watershedv1.Shard{
 					{
-						Shard: 0, Leader: "us-east-1", Term: 3, AppliedIndex: 12, Owner: "us-east", Epoch: 65537,
+						Shard: 0, Leader: "us-east-1", Term: 3, AppliedIndex: 12, Owner: "us-east", Epoch: 65537, Format: 2,
 						Lag: []*watershedv1.PeerLag{{Region: "eu-west", Reachable: true, RecordsBehind: 5}, {Region: "ap-south", SilentMs: 61_500, RecordsBehind: -1}},
 					},
-					{Shard: 1, Owner: "us-east", Epoch: 65537},
+					{Shard: 1, Owner: "us-east", Epoch: 65537, Format: 1},
 				},
 			},
 			{Name: "ap-south", Member: 2, Note: "cannot be reached: refused"},

@@ -57,6 +57,14 @@ func (c *Client) DeleteJob(ctx context.Context, name string) (out *watershedv1.D
 	return out, err
 }
 
+// Raise puts a format in force in the answering node's region, for good; see watershedv1.ClusterServiceClient.
+func (c *Client) Raise(ctx context.Context, format uint32) error {
+	return c.call(ctx, false, func(ctx context.Context, cc *grpc.ClientConn) error {
+		_, err := watershedv1.NewClusterServiceClient(cc).Raise(ctx, &watershedv1.RaiseRequest{Format: format})
+		return err
+	})
+}
+
 // Topology returns how the deployment stands, as the answering node sees it.
 func (c *Client) Topology(ctx context.Context) (out *watershedv1.TopologyResponse, err error) {
 	err = c.call(ctx, false, func(ctx context.Context, cc *grpc.ClientConn) (err error) {

@@ -15,6 +15,7 @@ import (
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
 	"github.com/watershed-db/watershed/region/config"
+	"github.com/watershed-db/watershed/region/shard"
 )
 
 const (
@@ -34,6 +35,7 @@ type clusterService struct {
 func (s clusterService) Topology(ctx context.Context, _ *watershedv1.TopologyRequest) (*watershedv1.TopologyResponse, error) {
 	out := &watershedv1.TopologyResponse{
 		Deployment: s.o.Deployment, Region: s.o.Region, Node: s.o.Node, Shards: uint32(s.o.Shards), Version: s.o.Version,
+		Format: shard.Format,
 	}
 	if incoming, _ := metadata.FromIncomingContext(ctx); len(incoming.Get(forwarded)) > 0 {
 		out.Regions = []*watershedv1.Region{s.ownShards()}
@@ -59,7 +61,7 @@ func (s *Server) ownShards() *watershedv1.Region {
 		st := s.o.Router.Replica(id).Status()
 		out.Shards = append(out.Shards, &watershedv1.Shard{
 			Shard: uint32(i), Leader: st.Leader.ID, Term: st.Term, AppliedIndex: st.Applied, Owner: s.o.Owner, Epoch: s.o.Epoch(),
-			Lag: s.o.Lag(id),
+			Lag: s.o.Lag(id), Format: s.o.Router.State(id).Format,
 		})
 	}
 	return out
@@ -69,18 +71,23 @@ func (s *Server) ownShards() *watershedv1.Region {
 func (s *Server) ownRegion(ctx context.Context) *watershedv1.Region {
 	out := s.ownShards()
 	out.Nodes = make([]*watershedv1.Node, len(s.o.Nodes))
-	views := make([]*watershedv1.Region, len(s.o.Nodes))
+	views := make([]*watershedv1.TopologyResponse, len(s.o.Nodes))
 	var asking sync.WaitGroup
 	for i, n := range s.o.Nodes {
 		out.Nodes[i] = &watershedv1.Node{Id: n.ID, Grpc: n.GRPC, Http: n.HTTP, Up: n.ID == s.o.Node}
-		if n.ID != s.o.Node {
+		if n.ID == s.o.Node {
+			out.Nodes[i].Format = shard.Format
+		} else {
 			asking.Go(func() { views[i] = s.askNode(ctx, n.GRPC) })
 		}
 	}
 	asking.Wait()
 	for i, v := range views {
-		out.Nodes[i].Up = out.Nodes[i].Up || v != nil
-		for j, sh := range v.GetShards() {
+		if v == nil {
+			continue
+		}
+		out.Nodes[i].Up, out.Nodes[i].Format = true, v.GetFormat()
+		for j, sh := range v.GetRegions()[0].GetShards() {
 			if j < len(out.Shards) && sh.GetLeader() == out.Nodes[i].GetId() && sh.GetTerm() >= out.Shards[j].GetTerm() {
 				out.Shards[j] = sh
 			}
@@ -89,8 +96,9 @@ func (s *Server) ownRegion(ctx context.Context) *watershedv1.Region {
 	return out
 }
 
-// askNode returns how another node of this region sees it, nil where that node does not answer.
-func (s *Server) askNode(ctx context.Context, address string) *watershedv1.Region {
+// askNode returns how another node of this region sees it, with that as the one region of the answer; nil where the node
+// does not answer.
+func (s *Server) askNode(ctx context.Context, address string) *watershedv1.TopologyResponse {
 	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, forwarded, s.o.Node), upWithin)
 	defer cancel()
 	conn, err := s.o.Conns.To(address)
@@ -101,7 +109,7 @@ func (s *Server) askNode(ctx context.Context, address string) *watershedv1.Regio
 	if err != nil || len(answer.GetRegions()) != 1 {
 		return nil
 	}
-	return answer.GetRegions()[0]
+	return answer
 }
 
 // otherRegion asks another region how it sees itself.

@@ -65,6 +65,7 @@ type TopologyResponse struct {
 	Shards        uint32                 `protobuf:"varint,4,opt,name=shards,proto3" json:"shards,omitempty"`
 	Regions       []*Region              `protobuf:"bytes,5,rep,name=regions,proto3" json:"regions,omitempty"`
 	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	Format        uint32                 `protobuf:"varint,7,opt,name=format,proto3" json:"format,omitempty"` // highest that the answering node knows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -139,6 +140,13 @@ func (x *TopologyResponse) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *TopologyResponse) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
 }
 
 type Region struct {
@@ -231,6 +239,7 @@ type Node struct {
 	Grpc          string                 `protobuf:"bytes,2,opt,name=grpc,proto3" json:"grpc,omitempty"`
 	Http          string                 `protobuf:"bytes,3,opt,name=http,proto3" json:"http,omitempty"`
 	Up            bool                   `protobuf:"varint,4,opt,name=up,proto3" json:"up,omitempty"`
+	Format        uint32                 `protobuf:"varint,5,opt,name=format,proto3" json:"format,omitempty"` // highest that it knows; 0 where it did not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -293,6 +302,13 @@ func (x *Node) GetUp() bool {
 	return false
 }
 
+func (x *Node) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
 type Shard struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
@@ -301,7 +317,8 @@ type Shard struct {
 	AppliedIndex  uint64                 `protobuf:"varint,4,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	Owner         string                 `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"` // region
 	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Lag           []*PeerLag             `protobuf:"bytes,7,rep,name=lag,proto3" json:"lag,omitempty"` // behind each other region
+	Lag           []*PeerLag             `protobuf:"bytes,7,rep,name=lag,proto3" json:"lag,omitempty"`        // behind each other region
+	Format        uint32                 `protobuf:"varint,8,opt,name=format,proto3" json:"format,omitempty"` // in force
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +402,13 @@ func (x *Shard) GetLag() []*PeerLag {
 	return nil
 }
 
+func (x *Shard) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
 type PeerLag struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
@@ -453,6 +477,86 @@ func (x *PeerLag) GetRecordsBehind() int64 {
 	return 0
 }
 
+type RaiseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Format        uint32                 `protobuf:"varint,1,opt,name=format,proto3" json:"format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseRequest) Reset() {
+	*x = RaiseRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseRequest) ProtoMessage() {}
+
+func (x *RaiseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseRequest.ProtoReflect.Descriptor instead.
+func (*RaiseRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RaiseRequest) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+type RaiseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseResponse) Reset() {
+	*x = RaiseResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseResponse) ProtoMessage() {}
+
+func (x *RaiseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseResponse.ProtoReflect.Descriptor instead.
+func (*RaiseResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{7}
+}
+
 // ErrorDetail stands beside a status where a client can act on it.
 type ErrorDetail struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -467,7 +571,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +583,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +596,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{6}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ErrorDetail) GetLeader() string {
@@ -535,7 +639,7 @@ var File_watershed_v1_cluster_proto protoreflect.FileDescriptor
 const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x1awatershed/v1/cluster.proto\x12\fwatershed.v1\x1a\x18watershed/v1/state.proto\"\x11\n" +
-	"\x0fTopologyRequest\"\xc0\x01\n" +
+	"\x0fTopologyRequest\"\xd8\x01\n" +
 	"\x10TopologyResponse\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -544,19 +648,21 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x16\n" +
 	"\x06shards\x18\x04 \x01(\rR\x06shards\x12.\n" +
 	"\aregions\x18\x05 \x03(\v2\x14.watershed.v1.RegionR\aregions\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"\xbd\x01\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x16\n" +
+	"\x06format\x18\a \x01(\rR\x06format\"\xbd\x01\n" +
 	"\x06Region\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\rR\x06member\x12\x1c\n" +
 	"\treachable\x18\x03 \x01(\bR\treachable\x12(\n" +
 	"\x05nodes\x18\x04 \x03(\v2\x12.watershed.v1.NodeR\x05nodes\x12+\n" +
 	"\x06shards\x18\x05 \x03(\v2\x13.watershed.v1.ShardR\x06shards\x12\x12\n" +
-	"\x04note\x18\x06 \x01(\tR\x04note\"N\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\"f\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04grpc\x18\x02 \x01(\tR\x04grpc\x12\x12\n" +
 	"\x04http\x18\x03 \x01(\tR\x04http\x12\x0e\n" +
-	"\x02up\x18\x04 \x01(\bR\x02up\"\xc3\x01\n" +
+	"\x02up\x18\x04 \x01(\bR\x02up\x12\x16\n" +
+	"\x06format\x18\x05 \x01(\rR\x06format\"\xdb\x01\n" +
 	"\x05Shard\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x12\n" +
@@ -564,21 +670,26 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x14\n" +
 	"\x05owner\x18\x05 \x01(\tR\x05owner\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12'\n" +
-	"\x03lag\x18\a \x03(\v2\x15.watershed.v1.PeerLagR\x03lag\"\x83\x01\n" +
+	"\x03lag\x18\a \x03(\v2\x15.watershed.v1.PeerLagR\x03lag\x12\x16\n" +
+	"\x06format\x18\b \x01(\rR\x06format\"\x83\x01\n" +
 	"\aPeerLag\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x1b\n" +
 	"\tsilent_ms\x18\x03 \x01(\x03R\bsilentMs\x12%\n" +
-	"\x0erecords_behind\x18\x04 \x01(\x03R\rrecordsBehind\"\xa7\x01\n" +
+	"\x0erecords_behind\x18\x04 \x01(\x03R\rrecordsBehind\"&\n" +
+	"\fRaiseRequest\x12\x16\n" +
+	"\x06format\x18\x01 \x01(\rR\x06format\"\x0f\n" +
+	"\rRaiseResponse\"\xa7\x01\n" +
 	"\vErrorDetail\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x1f\n" +
 	"\vowner_epoch\x18\x03 \x01(\x04R\n" +
 	"ownerEpoch\x121\n" +
 	"\x06points\x18\x04 \x03(\v2\x19.watershed.v1.SourcePointR\x06points\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason2[\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason2\x9d\x01\n" +
 	"\x0eClusterService\x12I\n" +
-	"\bTopology\x12\x1d.watershed.v1.TopologyRequest\x1a\x1e.watershed.v1.TopologyResponseBBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
+	"\bTopology\x12\x1d.watershed.v1.TopologyRequest\x1a\x1e.watershed.v1.TopologyResponse\x12@\n" +
+	"\x05Raise\x12\x1a.watershed.v1.RaiseRequest\x1a\x1b.watershed.v1.RaiseResponseBBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
 
 var (
 	file_watershed_v1_cluster_proto_rawDescOnce sync.Once
@@ -592,7 +703,7 @@ func file_watershed_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_watershed_v1_cluster_proto_rawDescData
 }
 
-var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_watershed_v1_cluster_proto_goTypes = []any{
 	(*TopologyRequest)(nil),  // 0: watershed.v1.TopologyRequest
 	(*TopologyResponse)(nil), // 1: watershed.v1.TopologyResponse
@@ -600,19 +711,23 @@ var file_watershed_v1_cluster_proto_goTypes = []any{
 	(*Node)(nil),             // 3: watershed.v1.Node
 	(*Shard)(nil),            // 4: watershed.v1.Shard
 	(*PeerLag)(nil),          // 5: watershed.v1.PeerLag
-	(*ErrorDetail)(nil),      // 6: watershed.v1.ErrorDetail
-	(*SourcePoint)(nil),      // 7: watershed.v1.SourcePoint
+	(*RaiseRequest)(nil),     // 6: watershed.v1.RaiseRequest
+	(*RaiseResponse)(nil),    // 7: watershed.v1.RaiseResponse
+	(*ErrorDetail)(nil),      // 8: watershed.v1.ErrorDetail
+	(*SourcePoint)(nil),      // 9: watershed.v1.SourcePoint
 }
 var file_watershed_v1_cluster_proto_depIdxs = []int32{
 	2, // 0: watershed.v1.TopologyResponse.regions:type_name -> watershed.v1.Region
 	3, // 1: watershed.v1.Region.nodes:type_name -> watershed.v1.Node
 	4, // 2: watershed.v1.Region.shards:type_name -> watershed.v1.Shard
 	5, // 3: watershed.v1.Shard.lag:type_name -> watershed.v1.PeerLag
-	7, // 4: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
+	9, // 4: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
 	0, // 5: watershed.v1.ClusterService.Topology:input_type -> watershed.v1.TopologyRequest
-	1, // 6: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
+	6, // 6: watershed.v1.ClusterService.Raise:input_type -> watershed.v1.RaiseRequest
+	1, // 7: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
+	7, // 8: watershed.v1.ClusterService.Raise:output_type -> watershed.v1.RaiseResponse
+	7, // [7:9] is the sub-list for method output_type
+	5, // [5:7] is the sub-list for method input_type
 	5, // [5:5] is the sub-list for extension type_name
 	5, // [5:5] is the sub-list for extension extendee
 	0, // [0:5] is the sub-list for field type_name
@@ -630,7 +745,7 @@ func file_watershed_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_v1_cluster_proto_rawDesc), len(file_watershed_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

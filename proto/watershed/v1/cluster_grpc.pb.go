@@ -20,15 +20,20 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	ClusterService_Topology_FullMethodName = "/watershed.v1.ClusterService/Topology"
+	ClusterService_Raise_FullMethodName    = "/watershed.v1.ClusterService/Raise"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ClusterService tells how the deployment stands.
+// ClusterService tells how the deployment stands, and takes an operator's word.
 type ClusterServiceClient interface {
 	Topology(ctx context.Context, in *TopologyRequest, opts ...grpc.CallOption) (*TopologyResponse, error)
+	// Raise puts a format in force in the answering node's region, for good: from then on logs and stores may hold what only
+	// builds that know it can read. It fails with FAILED_PRECONDITION unless every node of the region is up and knows it. It
+	// may be repeated.
+	Raise(ctx context.Context, in *RaiseRequest, opts ...grpc.CallOption) (*RaiseResponse, error)
 }
 
 type clusterServiceClient struct {
@@ -49,13 +54,27 @@ func (c *clusterServiceClient) Topology(ctx context.Context, in *TopologyRequest
 	return out, nil
 }
 
+func (c *clusterServiceClient) Raise(ctx context.Context, in *RaiseRequest, opts ...grpc.CallOption) (*RaiseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RaiseResponse)
+	err := c.cc.Invoke(ctx, ClusterService_Raise_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
 //
-// ClusterService tells how the deployment stands.
+// ClusterService tells how the deployment stands, and takes an operator's word.
 type ClusterServiceServer interface {
 	Topology(context.Context, *TopologyRequest) (*TopologyResponse, error)
+	// Raise puts a format in force in the answering node's region, for good: from then on logs and stores may hold what only
+	// builds that know it can read. It fails with FAILED_PRECONDITION unless every node of the region is up and knows it. It
+	// may be repeated.
+	Raise(context.Context, *RaiseRequest) (*RaiseResponse, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -68,6 +87,9 @@ type UnimplementedClusterServiceServer struct{}
 
 func (UnimplementedClusterServiceServer) Topology(context.Context, *TopologyRequest) (*TopologyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Topology not implemented")
+}
+func (UnimplementedClusterServiceServer) Raise(context.Context, *RaiseRequest) (*RaiseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Raise not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -108,6 +130,24 @@ func _ClusterService_Topology_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_Raise_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RaiseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).Raise(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_Raise_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).Raise(ctx, req.(*RaiseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -118,6 +158,10 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Topology",
 			Handler:    _ClusterService_Topology_Handler,
+		},
+		{
+			MethodName: "Raise",
+			Handler:    _ClusterService_Raise_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
