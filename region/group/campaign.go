@@ -40,7 +40,7 @@ func (g *Group) watchPeers() {
 // shouldCampaign says whether peer led this group, is gone, and it is this node's turn to follow it.
 func (g *Group) shouldCampaign(peer string) bool {
 	term := g.raft.CurrentTerm()
-	if g.raft.State() != raft.Follower || g.Leader().ID != peer {
+	if g.raft.State() != raft.Follower || g.Leader().ID != peer || !g.votes() {
 		return false
 	}
 	for check := 1; !g.gone(peer); check++ {
@@ -61,10 +61,7 @@ func (g *Group) shouldCampaign(peer string) bool {
 // gone says whether nothing listens at the peer's address any more, or it no longer serves the shard. A peer that doesn't
 // answer is not gone: the heartbeat timeout is for those.
 func (g *Group) gone(peer string) bool {
-	m, ok := g.host.cfg.member(peer)
-	if !ok {
-		return false
-	}
+	m := g.host.book.member(peer, "")
 	conn, err := g.transport.stream.dial(m.Address, maxDial)
 	if err == nil {
 		conn.Close()
@@ -77,17 +74,21 @@ func (g *Group) gone(peer string) bool {
 // rank is this node's place in the order in which the survivors of peer campaign. It differs from shard to shard, so that
 // not all leaderships of a node move to one other.
 func (g *Group) rank(peer string) int {
+	return rankOf(g.voters(), g.host.cfg.NodeID, peer, g.shard)
+}
+
+func rankOf(voters []Member, node, peer string, shard uint32) int {
 	survivors, self := 0, 0
-	for _, m := range g.host.cfg.Members {
+	for _, m := range voters {
 		if m.ID == peer {
 			continue
 		}
-		if m.ID == g.host.cfg.NodeID {
+		if m.ID == node {
 			self = survivors
 		}
 		survivors++
 	}
-	return (self + int(g.shard)%survivors) % survivors
+	return (self + int(shard)) % max(survivors, 1)
 }
 
 // pause waits, and says whether the group still runs.

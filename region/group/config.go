@@ -27,13 +27,16 @@ type Config struct {
 	Deployment string // connections from another deployment are refused
 	Region     string // connections from another region are refused
 	NodeID     string // which of Members this node is
-	// Members are all nodes of the region, the same list on every node. It makes the first configuration of a new group;
-	// afterwards only the addresses may change, and a group refuses to start with other members (ErrMembers).
+	// Members are the nodes of the region that are known from the start, this one among them; the groups' own members are
+	// in their logs. Host.Learn tells of more, and of other addresses.
 	Members []Member
 	// Listen is the address to listen on (default: this node's address in Members).
 	Listen string
 	// Listener, where set, is used instead of Listen. The Host owns it from Open on, also when Open fails.
 	Listener net.Listener
+
+	// Expelled, if set, is told once when a node of the region says that this one was removed from it.
+	Expelled func()
 
 	Logger hclog.Logger // default: none
 	// Fatal is told of failures after which nothing this process says about its log can be trusted: a failed write or

@@ -33,9 +33,6 @@ var (
 	// ErrStateAhead is explained with ErrStateBehind.
 	ErrStateAhead = errors.New("state is ahead of the log")
 
-	// ErrMembers says that Config.Members are not the members that the group was made with.
-	ErrMembers = errors.New("the group has other members")
-
 	// ErrStalled says that a call of the node's stores took longer than Config.StoreTimeout, after which all later ones fail
 	// too; with ErrUnavailable, that one has taken longer than Config.StallTimeout and nothing is proposed or read meanwhile.
 	ErrStalled = errors.New("disk stalled")

@@ -6,9 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,16 +47,35 @@ type Group struct {
 }
 
 // Start joins the shard's group with machine, which it owns the writes of until the group has stopped. A shard may be
-// started once at a time.
+// started once at a time. Where the group has never run, it is founded with all of Config.Members as its voters.
 func (h *Host) Start(shard uint32, machine Machine) (*Group, error) {
-	g, err := h.newGroup(shard, machine)
+	seats := make([]Seat, 0, len(h.cfg.Members))
+	for _, m := range h.cfg.Members {
+		seats = append(seats, Seat{m, true})
+	}
+	return h.Found(shard, machine, seats)
+}
+
+// Found is Start for a group with other first members. They must be the same on all of them.
+func (h *Host) Found(shard uint32, machine Machine, first []Seat) (*Group, error) {
+	return h.start(shard, machine, first)
+}
+
+// Join is Start for a group that others have founded: where it has never run here, it waits for its leader to add this
+// node, and does nothing until then.
+func (h *Host) Join(shard uint32, machine Machine) (*Group, error) {
+	return h.start(shard, machine, nil)
+}
+
+func (h *Host) start(shard uint32, machine Machine, first []Seat) (*Group, error) {
+	g, err := h.newGroup(shard, machine, first)
 	if err != nil {
 		return nil, fmt.Errorf("start group of shard %d: %w", shard, err)
 	}
 	return g, nil
 }
 
-func (h *Host) newGroup(shard uint32, machine Machine) (*Group, error) {
+func (h *Host) newGroup(shard uint32, machine Machine, first []Seat) (*Group, error) {
 	dir := h.groupDir(shard)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, folderError(dir, err)
@@ -95,7 +112,7 @@ func (h *Host) newGroup(shard uint32, machine Machine) (*Group, error) {
 		return nil, err
 	}
 	stable := &shardStable{store: h.stable, shard: shard}
-	if err := g.bootstrap(stable); err != nil {
+	if err := g.bootstrap(stable, first); err != nil {
 		return nil, err
 	}
 	if err := h.add(g); err != nil {
@@ -149,8 +166,11 @@ func (g *Group) reconcile() error {
 }
 
 // bootstrap gives a group that has never run its first configuration: the same on all members, which makes it safe on
-// each of them.
-func (g *Group) bootstrap(stable *shardStable) error {
+// each of them. Without one the group is founded already.
+func (g *Group) bootstrap(stable *shardStable, first []Seat) error {
+	if len(first) == 0 {
+		return nil
+	}
 	_, snapshot, err := g.snapshots.newest()
 	if err != nil {
 		return err
@@ -167,9 +187,13 @@ func (g *Group) bootstrap(stable *shardStable) error {
 		return err
 	}
 	var configuration raft.Configuration
-	for _, m := range g.host.cfg.Members {
+	for _, s := range first {
+		suffrage := raft.Nonvoter
+		if s.Voter {
+			suffrage = raft.Voter
+		}
 		configuration.Servers = append(configuration.Servers, raft.Server{
-			Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Address),
+			Suffrage: suffrage, ID: raft.ServerID(s.ID), Address: raft.ServerAddress(s.Address),
 		})
 	}
 	return g.log.StoreLog(&raft.Log{
@@ -203,9 +227,7 @@ func (g *Group) run(stable *shardStable) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), g.transport.Close())
 	}
-	if err := g.checkMembers(); err != nil {
-		return errors.Join(err, g.transport.Close(), g.raft.Shutdown().Error())
-	}
+	g.transport.servesBy(g.isMember)
 	g.transport.leadBy(func(term uint64) bool { return g.raft.State() == raft.Leader && g.raft.CurrentTerm() == term })
 	g.running.Go(func() {
 		defer close(g.watched)
@@ -215,28 +237,6 @@ func (g *Group) run(stable *shardStable) error {
 	g.running.Go(g.takeSnapshots)
 	g.running.Go(g.watchPeers)
 	g.running.Go(g.watchDisk)
-	return nil
-}
-
-// checkMembers refuses to run with other members than the group has: that would need a change of its configuration, and
-// elections count the ones that stand there.
-func (g *Group) checkMembers() error {
-	stored := g.raft.GetConfiguration()
-	if err := stored.Error(); err != nil {
-		return fmt.Errorf("read members: %w", err)
-	}
-	var has, given []string
-	for _, server := range stored.Configuration().Servers {
-		has = append(has, string(server.ID))
-	}
-	for _, m := range g.host.cfg.Members {
-		given = append(given, m.ID)
-	}
-	slices.Sort(has)
-	slices.Sort(given)
-	if !slices.Equal(has, given) {
-		return fmt.Errorf("%w: %s, not %s", ErrMembers, strings.Join(has, ", "), strings.Join(given, ", "))
-	}
 	return nil
 }
 
@@ -276,7 +276,7 @@ func (g *Group) transferLeadership() {
 	}
 	deadline := time.NewTimer(4 * g.host.cfg.ElectionTimeout)
 	defer deadline.Stop()
-	for _, m := range g.host.cfg.Members {
+	for _, m := range g.voters() {
 		if m.ID == g.host.cfg.NodeID {
 			continue
 		}

@@ -72,8 +72,7 @@ func TestSurvivorsCampaignInTurn(t *testing.T) {
 				if m == peer {
 					continue
 				}
-				g := &Group{shard: shard, host: &Host{cfg: Config{NodeID: m.ID, Members: members}}}
-				rank := g.rank(peer.ID)
+				rank := rankOf(members, m.ID, peer.ID, shard)
 				if rank < 0 || rank >= len(members)-1 || taken[rank] != "" {
 					t.Fatalf("shard %d without %s: %s has rank %d, as %q", shard, peer.ID, m.ID, rank, taken[rank])
 				}
@@ -382,25 +381,4 @@ func TestStateAndLogMustFit(t *testing.T) {
 	if _, err := host.Start(testShard, ahead); !errors.Is(err, ErrStateBehind) {
 		t.Fatalf("got %v", err)
 	}
-}
-
-func TestMembersMustFit(t *testing.T) {
-	c := newCluster(t, 1, nil)
-	c.propose("x")
-	toy := c.nodes[0].toy
-	c.kill(0)
-	cfg := c.configs[0]
-	cfg.Members = append(slices.Clone(cfg.Members), Member{ID: "n1", Address: "127.0.0.1:1"})
-	host, err := Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := host.Start(testShard, toy); !errors.Is(err, ErrMembers) {
-		t.Errorf("got %v", err)
-	}
-	if err := host.Close(); err != nil {
-		t.Error(err)
-	}
-	c.start(0)
-	c.propose("y")
 }

@@ -16,6 +16,7 @@ type Host struct {
 	guard    *guard
 	logs     *LogStore
 	stable   *stableStore
+	book     *book
 	listener *listener
 
 	mu struct {
@@ -40,6 +41,7 @@ func open(cfg Config) (host *Host, err error) {
 	}
 	cfg = cfg.withDefaults()
 	h := &Host{cfg: cfg, guard: newGuard(cfg.StallTimeout, cfg.StoreTimeout, cfg.Fatal)}
+	h.book = newBook(cfg.Members)
 	h.mu.groups = make(map[uint32]*Group)
 	if h.lock, err = lockFolder(cfg.Dir); err != nil {
 		return nil, err
@@ -71,7 +73,7 @@ func open(cfg Config) (host *Host, err error) {
 		return nil, err
 	}
 	self := preface{Deployment: cfg.Deployment, Region: cfg.Region, Node: cfg.NodeID}
-	h.listener = newListener(listener, self, cfg.Logger.Named("raft"))
+	h.listener = newListener(listener, self, h.book, cfg.Expelled, cfg.Logger.Named("raft"))
 	return h, nil
 }
 
@@ -98,7 +100,7 @@ func (h *Host) Group(shard uint32) *Group {
 // Refused returns how many connections were refused so far, by reason.
 func (h *Host) Refused() map[string]uint64 {
 	counts := make(map[string]uint64)
-	for v := refusedVersion; v <= refusedShard; v++ {
+	for v := refusedVersion; v <= refusedNode; v++ {
 		counts[v.String()] = h.listener.refused[v].Load()
 	}
 	return counts
@@ -158,4 +160,25 @@ func (h *Host) remove(g *Group) {
 	if h.mu.groups[g.shard] == g {
 		delete(h.mu.groups, g.shard)
 	}
+}
+
+// Drop deletes what the host keeps of a shard whose group does not run here, but for its term and vote: a node that comes
+// back to the group later must not vote twice. It may be called again after a crash.
+func (h *Host) Drop(shard uint32) error {
+	if h.Group(shard) != nil {
+		return fmt.Errorf("drop shard %d: it runs", shard)
+	}
+	log, err := h.logs.Shard(shard)
+	if err != nil {
+		return err
+	}
+	first, _ := log.FirstIndex()
+	last, _ := log.LastIndex()
+	if err := log.DeleteRange(first, last); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(h.groupDir(shard)); err != nil {
+		return fmt.Errorf("drop shard %d: %w", shard, err)
+	}
+	return nil
 }

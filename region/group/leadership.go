@@ -124,10 +124,7 @@ func (g *Group) Leader() Member {
 	if id == "" {
 		return Member{}
 	}
-	if m, ok := g.host.cfg.member(string(id)); ok {
-		return m
-	}
-	return Member{ID: string(id), Address: string(address)}
+	return g.host.book.member(string(id), string(address))
 }
 
 // IsLeader says whether this node believes that it leads. It may be wrong for as long as its lease: only Linearizable

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,14 +24,16 @@ const (
 
 // listener is the one listener of a node. Connections name their shard in the first frame and are handed to its stream.
 type listener struct {
-	net     net.Listener
-	self    preface // what this node says of itself; its shard is not used
-	logger  hclog.Logger
-	refused [refusedShard + 1]atomic.Uint64
-	slots   chan struct{} // bounds the connections without a first frame
-	repeats repeats
-	closed  chan struct{}
-	done    sync.WaitGroup
+	net      net.Listener
+	self     preface // what this node says of itself; its shard is not used
+	logger   hclog.Logger
+	book     *book
+	refused  [refusedNode + 1]atomic.Uint64
+	slots    chan struct{} // bounds the connections without a first frame
+	repeats  repeats
+	expelled func() // called when another node says that this one was removed
+	closed   chan struct{}
+	done     sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
@@ -51,8 +54,11 @@ func listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
-func newListener(l net.Listener, self preface, logger hclog.Logger) *listener {
-	m := &listener{net: l, self: self, logger: logger, slots: make(chan struct{}, maxPrefaces), closed: make(chan struct{})}
+func newListener(l net.Listener, self preface, book *book, expelled func(), logger hclog.Logger) *listener {
+	if expelled == nil {
+		expelled = func() {}
+	}
+	m := &listener{net: l, self: self, book: book, expelled: sync.OnceFunc(expelled), logger: logger, slots: make(chan struct{}, maxPrefaces), closed: make(chan struct{})}
 	m.mu.streams = make(map[uint32]*stream)
 	m.mu.pending = make(map[net.Conn]struct{})
 	m.repeats.mu.last = make(map[string]time.Time)
@@ -136,6 +142,8 @@ func (m *listener) judge(p preface, err error) (verdict, *stream) {
 		return refusedDeployment, nil
 	case p.Region != m.self.Region:
 		return refusedRegion, nil
+	case m.book.isRemoved(p.Node):
+		return refusedNode, nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -188,5 +196,24 @@ func (m *listener) unregister(s *stream) {
 	defer m.mu.Unlock()
 	if m.mu.streams[s.shard] == s {
 		delete(m.mu.streams, s.shard)
+	}
+}
+
+// hangUp ends the connections that removed nodes have dialled.
+func (m *listener) hangUp(removed []string) {
+	m.mu.Lock()
+	streams := make([]*stream, 0, len(m.mu.streams))
+	for _, s := range m.mu.streams {
+		streams = append(streams, s)
+	}
+	m.mu.Unlock()
+	for _, s := range streams {
+		s.mu.Lock()
+		for c := range s.mu.conns {
+			if slices.Contains(removed, c.from) {
+				c.Conn.Close()
+			}
+		}
+		s.mu.Unlock()
 	}
 }

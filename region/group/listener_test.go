@@ -42,7 +42,7 @@ func testListener(t *testing.T, self preface) *listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := newListener(l, self, hclog.NewNullLogger())
+	m := newListener(l, self, newBook(nil), nil, hclog.NewNullLogger())
 	t.Cleanup(func() { m.close() })
 	return m
 }

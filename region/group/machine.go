@@ -36,11 +36,12 @@ var (
 
 // fsm drives a Machine as Raft wants it. But for its counters it belongs to Raft's goroutine for state machines.
 type fsm struct {
-	machine  Machine
-	dir      string // the group's folder, for checkpoints under way
-	position *position
-	seen     uint64 // last command that Raft handed over
-	held     uint64 // commands at or below are in the machine already
+	machine        Machine
+	dir            string // the group's folder, for checkpoints under way
+	position       *position
+	configurations configurations
+	seen           uint64 // last command that Raft handed over
+	held           uint64 // commands at or below are in the machine already
 
 	limitEntries, limitBytes uint64
 	entries, bytes           atomic.Uint64 // commands seen since the last snapshot

@@ -41,6 +41,7 @@ const (
 	refusedDeployment
 	refusedRegion
 	refusedShard // not served here, or not yet
+	refusedNode  // the one who dials was removed from the region
 )
 
 // String says why in a few words.
@@ -58,6 +59,8 @@ func (v verdict) String() string {
 		return "another region"
 	case refusedShard:
 		return "shard is not served here"
+	case refusedNode:
+		return "the node was removed from the region"
 	default:
 		return fmt.Sprintf("verdict %d", byte(v))
 	}

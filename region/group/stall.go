@@ -40,7 +40,7 @@ func (g *Group) handOn() {
 	args := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
 		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(self), Addr: []byte(g.transport.stream.address),
 	}}
-	members := g.host.cfg.Members
+	members := g.voters()
 	for i := range members {
 		m := members[(int(g.shard)+i)%len(members)]
 		if m.ID == string(self) {

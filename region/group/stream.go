@@ -177,6 +177,9 @@ func (s *stream) introduce(conn net.Conn, timeout time.Duration) error {
 		return fmt.Errorf("await answer to the first frame: %w", err)
 	}
 	if v := verdict(answer[0]); v != accepted {
+		if v == refusedNode {
+			s.listener.expelled()
+		}
 		return refusal(v)
 	}
 	conn.SetDeadline(time.Time{})

@@ -25,6 +25,7 @@ type transport struct {
 	stream   *stream
 	patience time.Duration // within which a failed request for a vote is worth repeating
 	leading  atomic.Pointer[func(term uint64) bool]
+	member   atomic.Pointer[func(id raft.ServerID) bool]
 	stall    func() (stalled bool, changed <-chan struct{})
 }
 
@@ -34,26 +35,10 @@ var (
 	_ raft.WithClose   = (*transport)(nil)
 )
 
-// addressBook gives the present addresses of the members, whatever a group's stored configuration says.
-type addressBook map[raft.ServerID]raft.ServerAddress
-
-var errUnknownMember = errors.New("not among the configured members")
-
-func (b addressBook) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
-	if address, ok := b[id]; ok {
-		return address, nil
-	}
-	return "", errUnknownMember
-}
-
 func newTransport(s *stream, cfg *Config, guard *guard, logger hclog.Logger) *transport {
-	book := make(addressBook, len(cfg.Members))
-	for _, m := range cfg.Members {
-		book[raft.ServerID(m.ID)] = raft.ServerAddress(m.Address)
-	}
 	return &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			ServerAddressProvider: book,
+			ServerAddressProvider: s.listener.book,
 			Logger:                logger,
 			Stream:                s,
 			MaxPool:               pooledConns,
@@ -67,6 +52,9 @@ func newTransport(s *stream, cfg *Config, guard *guard, logger hclog.Logger) *tr
 
 // leadBy tells the transport how to ask whether this node leads at a term.
 func (t *transport) leadBy(leading func(term uint64) bool) { t.leading.Store(&leading) }
+
+// servesBy tells the transport how to ask whether a node is in the group.
+func (t *transport) servesBy(member func(id raft.ServerID) bool) { t.member.Store(&member) }
 
 // SetHeartbeatHandler does nothing, which sends heartbeats through the main loop.
 func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
@@ -96,6 +84,9 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 			return err
 		}
 		if leading := t.leading.Load(); leading == nil || !(*leading)(args.Term) {
+			return err
+		}
+		if member := t.member.Load(); member != nil && !(*member)(id) { // it is to come back no more
 			return err
 		}
 		select {
