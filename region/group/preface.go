@@ -16,7 +16,8 @@ import (
 //	7       4     shard, big-endian
 //	11            deployment, region, node: each one byte of length and as many bytes
 //
-// The listener answers with one byte, a verdict, before anything else is sent.
+// The listener answers with one byte, a verdict, before anything else is sent; where that is refusedVersion, with its own
+// version behind it.
 type preface struct {
 	Deployment string
 	Region     string
@@ -96,7 +97,7 @@ func readPreface(r io.Reader) (preface, error) {
 		return preface{}, errPreface
 	}
 	if header[4] != prefaceVersion {
-		return preface{}, errPrefaceVersion
+		return preface{}, fmt.Errorf("%w: it speaks %d, this node %d", errPrefaceVersion, header[4], prefaceVersion)
 	}
 	size := int(binary.BigEndian.Uint16(header[5:]))
 	if size < 4 || size > maxPrefaceBody {
