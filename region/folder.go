@@ -82,19 +82,30 @@ func openFolder(c config.Config) (lock *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
+	want := identityOf(c)
 	if found != nil {
-		if err := found.check(identityOf(c)); err != nil {
+		if err := found.check(want); err != nil {
 			return nil, err
 		}
 	}
-	lock, err = os.OpenFile(filepath.Join(c.Data, lockName), os.O_RDWR|os.O_CREATE, 0o644)
+	if lock, err = lockData(c.Data); err != nil {
+		return nil, err
+	}
+	if found == nil || !slices.Equal(found.Regions, want.Regions) {
+		if err := writeIdentity(c.Data, want); err != nil {
+			return nil, errors.Join(err, lock.Close())
+		}
+	}
+	return lock, nil
+}
+
+// lockData locks a data folder for this process, until the returned file is closed.
+func lockData(dir string) (*os.File, error) {
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil && found == nil {
-		err = writeIdentity(c.Data, identityOf(c))
-	}
-	if err != nil {
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return lock, nil
@@ -138,7 +149,7 @@ func checkFresh(dir string) error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case lockName, identityTemp, "lost+found":
+		case lockName, identityTemp, restoreFile, restoreTemp, "lost+found":
 		default:
 			return fmt.Errorf("%w: it holds %s and no %s", ErrForeign, e.Name(), identityFile)
 		}
@@ -160,30 +171,42 @@ func (id *identity) check(want identity) error {
 		return differ("node", id.Node, want.Node)
 	case id.Shards != want.Shards:
 		return differ("number of shards", id.Shards, want.Shards)
-	case !slices.Equal(id.Regions, want.Regions):
+	case !id.becomes(want):
 		return differ("list of regions", id.Regions, want.Regions)
 	}
 	return nil
 }
 
-func writeIdentity(dir string, id identity) (err error) {
+// becomes says whether the regions are the same, but for others that were restored since: those have higher numbers.
+func (id *identity) becomes(want identity) bool {
+	return slices.EqualFunc(id.Regions, want.Regions, func(has, wants member) bool {
+		return has.Name == wants.Name && (has.Member == wants.Member || has.Name != id.Region && has.Member < wants.Member)
+	})
+}
+
+func writeIdentity(dir string, id identity) error {
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
 		return err
 	}
-	temp := filepath.Join(dir, identityTemp)
+	return writeWhole(dir, identityTemp, identityFile, append(b, '\n'))
+}
+
+// writeWhole writes a file of a folder, durably: it is either the old one or the new one.
+func writeWhole(dir, tempName, name string, b []byte) error {
+	temp := filepath.Join(dir, tempName)
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(b, '\n'))
+	_, err = f.Write(b)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
-	if err := os.Rename(temp, filepath.Join(dir, identityFile)); err != nil {
+	if err := os.Rename(temp, filepath.Join(dir, name)); err != nil {
 		return err
 	}
 	d, err := os.Open(dir)

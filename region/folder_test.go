@@ -48,7 +48,8 @@ func TestFolderOfOthersIsRefused(t *testing.T) {
 		"region":     func(c *config.Config) { c.Region = "b" },
 		"node":       func(c *config.Config) { c.Node = "n2" },
 		"shards":     func(c *config.Config) { c.Shards = 3 },
-		"member":     func(c *config.Config) { c.Regions[0].Member = 3 },
+		"member":     func(c *config.Config) { c.Regions[1].Member = 3 },
+		"older":      func(c *config.Config) { c.Regions[0].Member = 1 },
 		"regions":    func(c *config.Config) { c.Regions = c.Regions[1:] },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,6 +63,21 @@ func TestFolderOfOthersIsRefused(t *testing.T) {
 			checkRefused(t, c, ErrForeign)
 		})
 	}
+}
+
+// TestFolderKnowsARestoredRegion: another region may have come back under a higher number; it can't go back to a lower one.
+func TestFolderKnowsARestoredRegion(t *testing.T) {
+	c := testConfig(t.TempDir())
+	for _, member := range []uint16{2, 3} {
+		c.Regions[0].Member = member
+		lock, err := openFolder(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lock.Close()
+	}
+	c.Regions[0].Member = 2
+	checkRefused(t, c, ErrForeign)
 }
 
 func TestFolderThatIsNotOursIsRefused(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/watershed-db/watershed/keyspace"
 	"github.com/watershed-db/watershed/processor/job"
+	"github.com/watershed-db/watershed/region/checkpoint/objects"
 	"github.com/watershed-db/watershed/region/config"
 	"github.com/watershed-db/watershed/region/coordinator"
 	"github.com/watershed-db/watershed/region/group"
@@ -77,6 +78,7 @@ type Node struct {
 	grpc     net.Listener
 	http     net.Listener
 	peers    *peers
+	objects  objects.Store // of checkpoints; nil without
 	server   *service.Server
 	pages    *service.Pages
 	closing  sync.Once
@@ -112,7 +114,9 @@ func Open(o Options) (node *Node, err error) {
 	if err := n.checkPins(); err != nil {
 		return nil, err
 	}
-	n.wire()
+	if err := n.wire(); err != nil {
+		return nil, err
+	}
 	return n, nil
 }
 
@@ -147,6 +151,9 @@ func (n *Node) openReplicas() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := n.seed(); err != nil {
+		return err
+	}
 	n.cache = pebble.NewCache(int64(c.Store.Cache))
 	n.replicas = make([]*replica.Replica, c.Shards)
 	var opening errgroup.Group
@@ -163,7 +170,10 @@ func (n *Node) openReplicas() (err error) {
 			return err
 		})
 	}
-	return opening.Wait()
+	if err := opening.Wait(); err != nil {
+		return err
+	}
+	return n.seeded()
 }
 
 // checkPins refuses to run with a live job that uses what this build does not have.
@@ -183,7 +193,7 @@ func (n *Node) checkPins() error {
 }
 
 // wire puts router, coordinator and services round the replicas.
-func (n *Node) wire() {
+func (n *Node) wire() (err error) {
 	c := n.o.Config
 	var nodes []router.Node
 	var ids []string
@@ -202,6 +212,9 @@ func (n *Node) wire() {
 		Config: c, Version: n.o.Version, Router: n.env.Router, Conns: n.env.Conns, Coordinator: leads,
 		Logger: n.o.Logger.Named("service"), Registerer: n.registry,
 	}
+	if o.Checkpoints, err = n.keepCheckpoints(); err != nil {
+		return err
+	}
 	n.peers = newPeers(n.env, n.replicas)
 	o.Peers, o.Lag = n.peers.server, n.peers.lag
 	for _, task := range n.o.Parts.Lead {
@@ -213,6 +226,7 @@ func (n *Node) wire() {
 	registerDisk(n.registry, n.host)
 	n.server = service.New(o)
 	n.pages = service.NewPages(n.registry, func() string { return service.NotReady(n.env.Router) }, n.o.Logger)
+	return nil
 }
 
 // Env returns what the node's parts work with.
@@ -310,6 +324,9 @@ func (n *Node) close() error {
 	}
 	if n.peers != nil {
 		errs = append(errs, n.peers.links.Close())
+	}
+	if n.objects != nil {
+		n.objects.Close()
 	}
 	errs = append(errs, n.env.Conns.Close())
 	if n.cache != nil {

@@ -49,6 +49,8 @@ func newDev() *cobra.Command {
 	f.StringArrayVar(&o.Jobs, "job", nil, "a job file to apply; topics that it names and that are missing are made")
 	f.IntVar(&partitions, "partitions", 4, "partitions of topics that are made")
 	f.StringArrayVar(&kafka, "kafka", nil, "brokers of a region, instead of an embedded Kafka: REGION=HOST:PORT,...")
+	f.StringVar(&o.Checkpoints, "checkpoints", "",
+		"where checkpoints are kept: s3://BUCKET/PREFIX?endpoint=http://HOST:PORT (default nowhere)")
 	cmd.AddCommand(newDevRestart(&o.Data), newDevLink("cut", "Part two regions of a running deployment", &o.Data, dev.Cut),
 		newDevLink("heal", "Join two regions that were cut apart", &o.Data, dev.Heal))
 	return cmd

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,6 +49,14 @@ func runNode(ctx context.Context, file string, stderr io.Writer) error {
 	logger := hclog.New(&hclog.LoggerOptions{
 		Name: c.Node, Level: hclog.LevelFromString(c.Log.Level), JSONFormat: c.Log.Format == "json", Output: stderr,
 	})
+	err = region.Restore(ctx, c, logger)
+	if errors.Is(err, region.ErrNotEmpty) {
+		logger.Info("checkpoints.restore is not looked at: the node has data", "data", c.Data)
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
 	p := parts.New(c, logger)
 	defer p.Close()
 	n, err := region.Open(region.Options{

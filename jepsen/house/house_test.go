@@ -33,7 +33,7 @@ var may = map[string][]string{
 	"processor/emit":    {"crdt", "log", "processor/job"},
 
 	"region":                    {"crdt", "keyspace", "proto", "processor/job", "region/..."},
-	"region/config":             {"crdt", "processor/job"},
+	"region/config":             {"crdt", "processor/job", "region/checkpoint/objects"},
 	"region/checkpoint":         {"region/checkpoint/objects"},
 	"region/checkpoint/objects": {},
 	"region/group":              {},
@@ -47,7 +47,7 @@ var may = map[string][]string{
 	"region/emission":           {"crdt", "keyspace", "processor/job", "region/shard"},
 	"region/coordinator":        {"crdt", "keyspace", "processor/job", "proto", "region/shard"},
 	"region/service": {"crdt", "keyspace", "processor/job", "proto", "region/config", "region/coordinator", "region/group",
-		"region/peer", "region/replica", "region/router", "region/shard"},
+		"region/peer", "region/replica", "region/router", "region/shard", "region/checkpoint", "region/checkpoint/objects"},
 
 	"cmd/watershed": {"log", "processor/bounded", "processor/job", "proto", "proto/client", "region", "region/config",
 		"cmd/watershed/..."},

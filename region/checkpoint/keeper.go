@@ -23,6 +23,8 @@ type Nodes interface {
 	// Upload has a node upload a shard. It fails with ErrNode where the node can't be asked, with ErrBehind and ErrDeposed as
 	// Uploader.Upload does.
 	Upload(ctx context.Context, node string, o Order) (Part, error)
+	// Acknowledged returns an index at or above that of every command of a shard that was acknowledged before the call.
+	Acknowledged(ctx context.Context, shard int) (uint64, error)
 	// Vouch says whether a node belongs to a lineage; false where it can't be asked.
 	Vouch(ctx context.Context, node, lineage string) bool
 }
@@ -299,12 +301,19 @@ func (k *Keeper) assign(now time.Time) *uploaders {
 	return next
 }
 
-// upload has every shard uploaded, shard 0 when all others are done, and returns what came of it, by shard.
-func (k *Keeper) upload(ctx context.Context, look bool) (parts []Part, failed []error) {
+// upload has every shard uploaded, shard 0 when all others are done, and returns what came of it, by shard. Where it is to
+// be the state as it is now, what is in the store is looked at, and uploaders catch up with what was acknowledged.
+func (k *Keeper) upload(ctx context.Context, now bool) (parts []Part, failed []error) {
 	parts, errs := make([]Part, k.o.Shards), make([]error, k.o.Shards)
 	one := func(i int) {
 		u := k.note.Shards[i]
-		parts[i], errs[i] = k.o.Nodes.Upload(ctx, u.Node, Order{Shard: i, Term: u.Term, Look: look, Lineage: k.lineage})
+		o := Order{Shard: i, Term: u.Term, Look: now, Lineage: k.lineage}
+		if now {
+			if o.Least, errs[i] = k.o.Nodes.Acknowledged(ctx, i); errs[i] != nil {
+				return
+			}
+		}
+		parts[i], errs[i] = k.o.Nodes.Upload(ctx, u.Node, o)
 	}
 	var others errgroup.Group
 	others.SetLimit(uploadsAtOnce)
@@ -313,7 +322,7 @@ func (k *Keeper) upload(ctx context.Context, look bool) (parts []Part, failed []
 	}
 	_ = others.Wait() // errors stand in errs
 	one(0)
-	now := k.o.Now()
+	at := k.o.Now()
 	for i, err := range errs {
 		if err == nil {
 			delete(k.away, i)
@@ -322,7 +331,7 @@ func (k *Keeper) upload(ctx context.Context, look bool) (parts []Part, failed []
 		parts[i], k.deposed[i] = Part{}, errors.Is(err, ErrDeposed)
 		failed = append(failed, err)
 		if _, known := k.away[i]; !known && (errors.Is(err, ErrNode) || errors.Is(err, ErrBehind)) {
-			k.away[i] = now
+			k.away[i] = at
 		}
 	}
 	return parts, failed

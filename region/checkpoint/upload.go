@@ -30,6 +30,8 @@ type Source interface {
 	// Checkpoint writes the replica's state into dir, which it makes, and returns the index and the hash chain that it
 	// holds. It must not hold up the replica, and may be called while any command is applied.
 	Checkpoint(dir string) (index uint64, chain []byte, err error)
+	// WaitApplied returns when the replica has applied the command at index or one above it.
+	WaitApplied(ctx context.Context, index uint64) error
 }
 
 // Scope says whose checkpoints they are.
@@ -120,6 +122,7 @@ type Order struct {
 	Term    uint64 // of the uploader
 	Look    bool   // whether to look at what is there instead of remembering it
 	Lineage string // of the region
+	Least   uint64 // the index that the replica is to have applied first
 }
 
 // Upload sends a checkpoint of a shard as it is now, and returns the part that it can have in a cut. Files that the last
@@ -148,6 +151,9 @@ func (u *Uploader) Upload(ctx context.Context, o Order) (Part, error) {
 func (u *Uploader) upload(ctx context.Context, s *uploading, o Order) (Part, error) {
 	if err := u.learn(ctx, s, o); err != nil {
 		return Part{}, err
+	}
+	if err := u.o.Sources[o.Shard].WaitApplied(ctx, o.Least); err != nil {
+		return Part{}, fmt.Errorf("wait for command %d: %w", o.Least, err)
 	}
 	dir := filepath.Join(u.o.Dir, fmt.Sprintf("%04d", o.Shard))
 	if err := os.RemoveAll(dir); err != nil {

@@ -83,6 +83,9 @@ func (r *replica) Checkpoint(dir string) (uint64, []byte, error) {
 	return r.index, binary.BigEndian.AppendUint64(nil, r.index), err
 }
 
+// WaitApplied implements Source: nothing is to wait for.
+func (*replica) WaitApplied(ctx context.Context, _ uint64) error { return ctx.Err() }
+
 // world is a region with a bucket and a clock.
 type world struct {
 	t        testing.TB
@@ -241,6 +244,9 @@ func (w *world) checkFor(t checker) []*Cut {
 	}
 	return cuts
 }
+
+// Acknowledged implements Nodes.
+func (w *world) Acknowledged(context.Context, int) (uint64, error) { return 1, nil }
 
 var errInjected = errors.New("injected")
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/region/checkpoint/objects"
 )
 
 // Bounds of a configuration.
@@ -54,6 +55,7 @@ func (c Config) problems() []problem {
 	}
 	k.kafka(c.Kafka)
 	k.tuning(c)
+	k.checkpoints(c.Checkpoints)
 	return k.list
 }
 
@@ -138,6 +140,8 @@ func (k *checker) tuning(c Config) {
 		{"raft.commit", c.Raft.Commit, 5 * time.Millisecond, time.Minute},
 		{"raft.propose", c.Raft.Propose, 100 * time.Millisecond, time.Minute},
 		{"peers.unreachable_after", c.Peers.UnreachableAfter, 100 * time.Millisecond, time.Hour},
+		{"checkpoints.interval", c.Checkpoints.Interval, 100 * time.Millisecond, 24 * time.Hour},
+		{"checkpoints.max_age", c.Checkpoints.MaxAge, time.Minute, 10 * 366 * 24 * time.Hour},
 	} {
 		unset := d.value == 0 && strings.HasPrefix(d.path, "raft.")
 		k.refuse(!unset && (d.value.D() < d.low || d.value.D() > d.top), d.path, fmt.Sprintf("%s to %s", d.low, d.top),
@@ -161,6 +165,21 @@ func (k *checker) tuning(c Config) {
 	k.refuse(!slices.Contains(levels, c.Log.Level), "log.level", strings.Join(levels, " | "), "is %q", c.Log.Level)
 	k.refuse(c.Log.Format != "text" && c.Log.Format != "json", "log.format", "text | json", "is %q", c.Log.Format)
 }
+
+func (k *checker) checkpoints(c Checkpoints) {
+	if c.URL != "" {
+		_, err := objects.ParseLocation(c.URL)
+		// The message must not repeat what may hold a secret.
+		k.refuse(err != nil, "checkpoints.url", "s3://BUCKET/PREFIX?endpoint=http://HOST:PORT&region=NAME, without credentials",
+			"is not the place of checkpoints: %v", err)
+	}
+	k.refuse(c.Keep < 1 || c.Keep > maxKept, "checkpoints.keep", fmt.Sprintf("1 to %d", maxKept), "is %d", c.Keep)
+	k.refuse(c.Rate != 0 && c.Rate < 64<<10, "checkpoints.rate", "64KiB or more a second, or 0B for no bound", "is %s", c.Rate)
+	k.refuse(c.Restore != "" && c.URL == "", "checkpoints.restore", "checkpoints.url as well", "is given without it")
+}
+
+// maxKept bounds how many checkpoints stay.
+const maxKept = 10_000
 
 func isAddress(s string) bool {
 	_, port, err := net.SplitHostPort(s)

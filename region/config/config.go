@@ -24,7 +24,9 @@ type Config struct {
 	Raft       Raft     `yaml:"raft,omitempty"`
 	Store      Store    `yaml:"store,omitempty"`
 	Peers      Peers    `yaml:"peers,omitempty"`
-	Log        Log      `yaml:"log,omitempty"`
+	// Checkpoints says where the region's state is kept beside its nodes; nowhere where URL is empty.
+	Checkpoints Checkpoints `yaml:"checkpoints,omitempty"`
+	Log         Log         `yaml:"log,omitempty"`
 }
 
 // Region is a member region of the deployment.
@@ -104,6 +106,17 @@ type Peers struct {
 	UnreachableAfter Duration `yaml:"unreachable_after,omitempty"`
 }
 
+// Checkpoints are the region's copies of its state in an object store.
+type Checkpoints struct {
+	URL      string   `yaml:"url,omitempty"`      // s3://BUCKET/PREFIX?endpoint=http://HOST:PORT&region=NAME
+	Interval Duration `yaml:"interval,omitempty"` // from the begin of one to that of the next
+	Keep     int      `yaml:"keep,omitempty"`     // how many stay
+	MaxAge   Duration `yaml:"max_age,omitempty"`  // how old one may get
+	Rate     Size     `yaml:"rate,omitempty"`     // a node's uploads, in bytes a second; 0: no bound
+	// Restore names the checkpoint that a node without data begins with: an id, a savepoint or latest.
+	Restore string `yaml:"restore,omitempty"`
+}
+
 // Log says what is logged, and how.
 type Log struct {
 	Level  string `yaml:"level,omitempty"`  // trace, debug, info, warn or error
@@ -121,6 +134,9 @@ func (c Config) Defaults() Config {
 	or(&c.Store.Cache, 128<<20)
 	or(&c.Store.Table, 16<<20)
 	or(&c.Peers.UnreachableAfter, Duration(3*time.Second))
+	or(&c.Checkpoints.Interval, Duration(15*time.Second))
+	or(&c.Checkpoints.Keep, 40)
+	or(&c.Checkpoints.MaxAge, Duration(24*time.Hour))
 	or(&c.Log.Level, "info")
 	or(&c.Log.Format, "text")
 	or(&c.Kafka.ClientID, "watershed")

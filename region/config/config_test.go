@@ -147,6 +147,11 @@ func TestRules(t *testing.T) {
 		"mechanism":            {small, "kafka: {", `kafka: {sasl: {mechanism: x, user: u, password: "env:P"}, `, `kafka.sasl.mechanism is "x"`},
 		"election":             {small, "shards: 2", "shards: 2\nraft: {heartbeat: 1s, election: 500ms}", `raft.election is 500ms`},
 		"lease":                {small, "shards: 2", "shards: 2\nraft: {heartbeat: 1s, lease: 2s}", `raft.lease is 2s`},
+		"checkpoints url":      {small, "shards: 2", "shards: 2\ncheckpoints: {url: \"s3://u:hunter2@b/p\"}", `n.yaml:6:20: checkpoints.url is not the place of checkpoints`},
+		"checkpoints keep":     {small, "shards: 2", "shards: 2\ncheckpoints: {keep: -1}", `checkpoints.keep is -1`},
+		"checkpoints interval": {small, "shards: 2", "shards: 2\ncheckpoints: {interval: 1ms}", `checkpoints.interval is 1ms`},
+		"checkpoints rate":     {small, "shards: 2", "shards: 2\ncheckpoints: {rate: 1KiB}", `checkpoints.rate is 1KiB`},
+		"restore from nowhere": {small, "shards: 2", "shards: 2\ncheckpoints: {restore: latest}", `checkpoints.restore is given without it`},
 		"log level":            {small, "shards: 2", "shards: 2\nlog: {level: loud}", `log.level is "loud"`},
 		"log format":           {small, "shards: 2", "shards: 2\nlog: {format: xml}", `log.format is "xml"`},
 	} {

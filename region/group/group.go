@@ -49,11 +49,7 @@ type Group struct {
 // Start joins the shard's group with machine, which it owns the writes of until the group has stopped. A shard may be
 // started once at a time. Where the group has never run, it is founded with all of Config.Members as its voters.
 func (h *Host) Start(shard uint32, machine Machine) (*Group, error) {
-	seats := make([]Seat, 0, len(h.cfg.Members))
-	for _, m := range h.cfg.Members {
-		seats = append(seats, Seat{m, true})
-	}
-	return h.Found(shard, machine, seats)
+	return h.Found(shard, machine, h.cfg.seats())
 }
 
 // Found is Start for a group with other first members. They must be the same on all of them.
@@ -186,18 +182,8 @@ func (g *Group) bootstrap(stable *shardStable, first []Seat) error {
 	if err := stable.SetUint64(raftStableTerm, 1); err != nil {
 		return err
 	}
-	var configuration raft.Configuration
-	for _, s := range first {
-		suffrage := raft.Nonvoter
-		if s.Voter {
-			suffrage = raft.Voter
-		}
-		configuration.Servers = append(configuration.Servers, raft.Server{
-			Suffrage: suffrage, ID: raft.ServerID(s.ID), Address: raft.ServerAddress(s.Address),
-		})
-	}
 	return g.log.StoreLog(&raft.Log{
-		Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(configuration),
+		Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(configurationOf(first)),
 	})
 }
 

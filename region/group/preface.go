@@ -16,8 +16,7 @@ import (
 //	7       4     shard, big-endian
 //	11            deployment, region, node: each one byte of length and as many bytes
 //
-// The listener answers with one byte, a verdict, before anything else is sent; where that is refusedVersion, with its own
-// version behind it.
+// The listener answers with one byte, a verdict, before anything else is sent.
 type preface struct {
 	Deployment string
 	Region     string
@@ -97,7 +96,7 @@ func readPreface(r io.Reader) (preface, error) {
 		return preface{}, errPreface
 	}
 	if header[4] != prefaceVersion {
-		return preface{}, fmt.Errorf("%w: it speaks %d, this node %d", errPrefaceVersion, header[4], prefaceVersion)
+		return preface{}, errPrefaceVersion
 	}
 	size := int(binary.BigEndian.Uint16(header[5:]))
 	if size < 4 || size > maxPrefaceBody {

@@ -176,17 +176,10 @@ func (s *stream) introduce(conn net.Conn, timeout time.Duration) error {
 	if _, err := io.ReadFull(conn, answer[:]); err != nil {
 		return fmt.Errorf("await answer to the first frame: %w", err)
 	}
-	switch v := verdict(answer[0]); v {
-	case accepted:
-	case refusedVersion:
-		if _, err := io.ReadFull(conn, answer[:]); err != nil {
-			return refusal(v)
+	if v := verdict(answer[0]); v != accepted {
+		if v == refusedNode {
+			s.listener.expelled()
 		}
-		return fmt.Errorf("%w: it speaks %d, this node %d", refusal(v), answer[0], prefaceVersion)
-	case refusedNode:
-		s.listener.expelled()
-		return refusal(v)
-	default:
 		return refusal(v)
 	}
 	conn.SetDeadline(time.Time{})

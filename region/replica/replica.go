@@ -137,6 +137,17 @@ func (r *Replica) State() *shard.State { return r.machine.State() }
 // Snapshot returns state and slots as this replica has them now. It must be closed.
 func (r *Replica) Snapshot() (*shard.Snapshot, error) { return r.machine.Snapshot() }
 
+// Checkpoint writes the state as this replica has it into dir, which it makes, on the file system of the shard's store,
+// and returns the index and the hash chain that it holds. The group does not notice: neither Raft's log nor its snapshots
+// are touched, and commands go on being applied.
+func (r *Replica) Checkpoint(dir string) (index uint64, chain []byte, err error) {
+	index, hash, err := r.machine.Copy(dir)
+	if err != nil {
+		return 0, nil, fmt.Errorf("checkpoint of shard %d: %w", r.id, err)
+	}
+	return index, hash[:], nil
+}
+
 // Changed returns a channel that is closed when the next command has been applied. To miss none: take the channel, look
 // at the state, then wait.
 func (r *Replica) Changed() <-chan struct{} { return r.machine.Changed() }

@@ -40,6 +40,8 @@ type Options struct {
 	Conns       *router.Conns // to nodes of any region; not closed by the Server
 	Coordinator *coordinator.Coordinator
 	Peers       Peers
+	// Checkpoints are the region's; nil where it keeps none.
+	Checkpoints *Checkpoints
 	// Lag tells how far a shard is behind other regions, where this node leads it; nil elsewhere.
 	Lag        func(id keyspace.ShardID) []*watershedv1.PeerLag
 	Logger     hclog.Logger
@@ -89,6 +91,7 @@ func New(o Options) *Server {
 	watershedv1.RegisterJobServiceServer(s.grpc, jobService{Server: s})
 	watershedv1.RegisterClusterServiceServer(s.grpc, clusterService{Server: s})
 	regionv1.RegisterShardServiceServer(s.grpc, shardService{Server: s})
+	regionv1.RegisterCheckpointServiceServer(s.grpc, checkpointService{Server: s})
 	regionv1.RegisterCoordinatorServiceServer(s.grpc, coordinatorService{Server: s})
 	peerv1.RegisterPeerServiceServer(s.grpc, peerService{Server: s})
 	healthv1.RegisterHealthServer(s.grpc, s.health)

@@ -175,6 +175,11 @@ func (m *Machine) Checkpoint(dir string) (uint64, error) {
 	return index, err
 }
 
+// Copy is Checkpoint for any goroutine, with the hash chain at the copy's index. Commands go on being applied meanwhile.
+func (m *Machine) Copy(dir string) (index uint64, chain crdt.Hash, err error) {
+	return m.o.Store.Checkpoint(dir)
+}
+
 // Restore replaces everything with the checkpoint in dir, or nothing where it fails.
 func (m *Machine) Restore(dir string) error {
 	m.mu.Lock()

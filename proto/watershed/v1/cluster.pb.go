@@ -557,6 +557,363 @@ func (*RaiseResponse) Descriptor() ([]byte, []int) {
 	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{7}
 }
 
+type CheckpointRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Savepoint     string                 `protobuf:"bytes,1,opt,name=savepoint,proto3" json:"savepoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointRequest) Reset() {
+	*x = CheckpointRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointRequest) ProtoMessage() {}
+
+func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
+func (*CheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CheckpointRequest) GetSavepoint() string {
+	if x != nil {
+		return x.Savepoint
+	}
+	return ""
+}
+
+type CheckpointResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    *Checkpoint            `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointResponse) Reset() {
+	*x = CheckpointResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointResponse) ProtoMessage() {}
+
+func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
+func (*CheckpointResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CheckpointResponse) GetCheckpoint() *Checkpoint {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+type CheckpointsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointsRequest) Reset() {
+	*x = CheckpointsRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointsRequest) ProtoMessage() {}
+
+func (x *CheckpointsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointsRequest.ProtoReflect.Descriptor instead.
+func (*CheckpointsRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{10}
+}
+
+type CheckpointsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoints   []*Checkpoint          `protobuf:"bytes,1,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	Problems      []string               `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"` // what is there and can't be read
+	Place         string                 `protobuf:"bytes,3,opt,name=place,proto3" json:"place,omitempty"`       // s3://BUCKET/PREFIX
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointsResponse) Reset() {
+	*x = CheckpointsResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointsResponse) ProtoMessage() {}
+
+func (x *CheckpointsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointsResponse.ProtoReflect.Descriptor instead.
+func (*CheckpointsResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CheckpointsResponse) GetCheckpoints() []*Checkpoint {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
+func (x *CheckpointsResponse) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *CheckpointsResponse) GetPlace() string {
+	if x != nil {
+		return x.Place
+	}
+	return ""
+}
+
+type DeleteSavepointRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Savepoint     string                 `protobuf:"bytes,1,opt,name=savepoint,proto3" json:"savepoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSavepointRequest) Reset() {
+	*x = DeleteSavepointRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSavepointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSavepointRequest) ProtoMessage() {}
+
+func (x *DeleteSavepointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSavepointRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSavepointRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DeleteSavepointRequest) GetSavepoint() string {
+	if x != nil {
+		return x.Savepoint
+	}
+	return ""
+}
+
+type DeleteSavepointResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSavepointResponse) Reset() {
+	*x = DeleteSavepointResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSavepointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSavepointResponse) ProtoMessage() {}
+
+func (x *DeleteSavepointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSavepointResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSavepointResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{13}
+}
+
+// Checkpoint is a consistent cut over all shards of a region.
+type Checkpoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Savepoint     string                 `protobuf:"bytes,2,opt,name=savepoint,proto3" json:"savepoint,omitempty"` // its name, "" for a checkpoint
+	Region        string                 `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	Member        uint32                 `protobuf:"varint,4,opt,name=member,proto3" json:"member,omitempty"`               // of the region when it was made
+	TimeMs        int64                  `protobuf:"varint,5,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"` // when it was begun
+	Bytes         int64                  `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`                 // of all files it is made of
+	Indexes       []uint64               `protobuf:"varint,7,rep,packed,name=indexes,proto3" json:"indexes,omitempty"`      // of each shard, the last command in it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Checkpoint) Reset() {
+	*x = Checkpoint{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Checkpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Checkpoint) ProtoMessage() {}
+
+func (x *Checkpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
+func (*Checkpoint) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Checkpoint) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetSavepoint() string {
+	if x != nil {
+		return x.Savepoint
+	}
+	return ""
+}
+
+func (x *Checkpoint) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Checkpoint) GetMember() uint32 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetIndexes() []uint64 {
+	if x != nil {
+		return x.Indexes
+	}
+	return nil
+}
+
 // ErrorDetail stands beside a status where a client can act on it.
 type ErrorDetail struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -571,7 +928,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +940,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +953,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{8}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ErrorDetail) GetLeader() string {
@@ -679,17 +1036,44 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\x0erecords_behind\x18\x04 \x01(\x03R\rrecordsBehind\"&\n" +
 	"\fRaiseRequest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\"\x0f\n" +
-	"\rRaiseResponse\"\xa7\x01\n" +
+	"\rRaiseResponse\"1\n" +
+	"\x11CheckpointRequest\x12\x1c\n" +
+	"\tsavepoint\x18\x01 \x01(\tR\tsavepoint\"N\n" +
+	"\x12CheckpointResponse\x128\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\v2\x18.watershed.v1.CheckpointR\n" +
+	"checkpoint\"\x14\n" +
+	"\x12CheckpointsRequest\"\x83\x01\n" +
+	"\x13CheckpointsResponse\x12:\n" +
+	"\vcheckpoints\x18\x01 \x03(\v2\x18.watershed.v1.CheckpointR\vcheckpoints\x12\x1a\n" +
+	"\bproblems\x18\x02 \x03(\tR\bproblems\x12\x14\n" +
+	"\x05place\x18\x03 \x01(\tR\x05place\"6\n" +
+	"\x16DeleteSavepointRequest\x12\x1c\n" +
+	"\tsavepoint\x18\x01 \x01(\tR\tsavepoint\"\x19\n" +
+	"\x17DeleteSavepointResponse\"\xb3\x01\n" +
+	"\n" +
+	"Checkpoint\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1c\n" +
+	"\tsavepoint\x18\x02 \x01(\tR\tsavepoint\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\x12\x16\n" +
+	"\x06member\x18\x04 \x01(\rR\x06member\x12\x17\n" +
+	"\atime_ms\x18\x05 \x01(\x03R\x06timeMs\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\x12\x18\n" +
+	"\aindexes\x18\a \x03(\x04R\aindexes\"\xa7\x01\n" +
 	"\vErrorDetail\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x1f\n" +
 	"\vowner_epoch\x18\x03 \x01(\x04R\n" +
 	"ownerEpoch\x121\n" +
 	"\x06points\x18\x04 \x03(\v2\x19.watershed.v1.SourcePointR\x06points\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason2\x9d\x01\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason2\xa2\x03\n" +
 	"\x0eClusterService\x12I\n" +
 	"\bTopology\x12\x1d.watershed.v1.TopologyRequest\x1a\x1e.watershed.v1.TopologyResponse\x12@\n" +
-	"\x05Raise\x12\x1a.watershed.v1.RaiseRequest\x1a\x1b.watershed.v1.RaiseResponseBBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
+	"\x05Raise\x12\x1a.watershed.v1.RaiseRequest\x1a\x1b.watershed.v1.RaiseResponse\x12O\n" +
+	"\n" +
+	"Checkpoint\x12\x1f.watershed.v1.CheckpointRequest\x1a .watershed.v1.CheckpointResponse\x12R\n" +
+	"\vCheckpoints\x12 .watershed.v1.CheckpointsRequest\x1a!.watershed.v1.CheckpointsResponse\x12^\n" +
+	"\x0fDeleteSavepoint\x12$.watershed.v1.DeleteSavepointRequest\x1a%.watershed.v1.DeleteSavepointResponseBBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
 
 var (
 	file_watershed_v1_cluster_proto_rawDescOnce sync.Once
@@ -703,34 +1087,49 @@ func file_watershed_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_watershed_v1_cluster_proto_rawDescData
 }
 
-var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_watershed_v1_cluster_proto_goTypes = []any{
-	(*TopologyRequest)(nil),  // 0: watershed.v1.TopologyRequest
-	(*TopologyResponse)(nil), // 1: watershed.v1.TopologyResponse
-	(*Region)(nil),           // 2: watershed.v1.Region
-	(*Node)(nil),             // 3: watershed.v1.Node
-	(*Shard)(nil),            // 4: watershed.v1.Shard
-	(*PeerLag)(nil),          // 5: watershed.v1.PeerLag
-	(*RaiseRequest)(nil),     // 6: watershed.v1.RaiseRequest
-	(*RaiseResponse)(nil),    // 7: watershed.v1.RaiseResponse
-	(*ErrorDetail)(nil),      // 8: watershed.v1.ErrorDetail
-	(*SourcePoint)(nil),      // 9: watershed.v1.SourcePoint
+	(*TopologyRequest)(nil),         // 0: watershed.v1.TopologyRequest
+	(*TopologyResponse)(nil),        // 1: watershed.v1.TopologyResponse
+	(*Region)(nil),                  // 2: watershed.v1.Region
+	(*Node)(nil),                    // 3: watershed.v1.Node
+	(*Shard)(nil),                   // 4: watershed.v1.Shard
+	(*PeerLag)(nil),                 // 5: watershed.v1.PeerLag
+	(*RaiseRequest)(nil),            // 6: watershed.v1.RaiseRequest
+	(*RaiseResponse)(nil),           // 7: watershed.v1.RaiseResponse
+	(*CheckpointRequest)(nil),       // 8: watershed.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),      // 9: watershed.v1.CheckpointResponse
+	(*CheckpointsRequest)(nil),      // 10: watershed.v1.CheckpointsRequest
+	(*CheckpointsResponse)(nil),     // 11: watershed.v1.CheckpointsResponse
+	(*DeleteSavepointRequest)(nil),  // 12: watershed.v1.DeleteSavepointRequest
+	(*DeleteSavepointResponse)(nil), // 13: watershed.v1.DeleteSavepointResponse
+	(*Checkpoint)(nil),              // 14: watershed.v1.Checkpoint
+	(*ErrorDetail)(nil),             // 15: watershed.v1.ErrorDetail
+	(*SourcePoint)(nil),             // 16: watershed.v1.SourcePoint
 }
 var file_watershed_v1_cluster_proto_depIdxs = []int32{
-	2, // 0: watershed.v1.TopologyResponse.regions:type_name -> watershed.v1.Region
-	3, // 1: watershed.v1.Region.nodes:type_name -> watershed.v1.Node
-	4, // 2: watershed.v1.Region.shards:type_name -> watershed.v1.Shard
-	5, // 3: watershed.v1.Shard.lag:type_name -> watershed.v1.PeerLag
-	9, // 4: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
-	0, // 5: watershed.v1.ClusterService.Topology:input_type -> watershed.v1.TopologyRequest
-	6, // 6: watershed.v1.ClusterService.Raise:input_type -> watershed.v1.RaiseRequest
-	1, // 7: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
-	7, // 8: watershed.v1.ClusterService.Raise:output_type -> watershed.v1.RaiseResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	2,  // 0: watershed.v1.TopologyResponse.regions:type_name -> watershed.v1.Region
+	3,  // 1: watershed.v1.Region.nodes:type_name -> watershed.v1.Node
+	4,  // 2: watershed.v1.Region.shards:type_name -> watershed.v1.Shard
+	5,  // 3: watershed.v1.Shard.lag:type_name -> watershed.v1.PeerLag
+	14, // 4: watershed.v1.CheckpointResponse.checkpoint:type_name -> watershed.v1.Checkpoint
+	14, // 5: watershed.v1.CheckpointsResponse.checkpoints:type_name -> watershed.v1.Checkpoint
+	16, // 6: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
+	0,  // 7: watershed.v1.ClusterService.Topology:input_type -> watershed.v1.TopologyRequest
+	6,  // 8: watershed.v1.ClusterService.Raise:input_type -> watershed.v1.RaiseRequest
+	8,  // 9: watershed.v1.ClusterService.Checkpoint:input_type -> watershed.v1.CheckpointRequest
+	10, // 10: watershed.v1.ClusterService.Checkpoints:input_type -> watershed.v1.CheckpointsRequest
+	12, // 11: watershed.v1.ClusterService.DeleteSavepoint:input_type -> watershed.v1.DeleteSavepointRequest
+	1,  // 12: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
+	7,  // 13: watershed.v1.ClusterService.Raise:output_type -> watershed.v1.RaiseResponse
+	9,  // 14: watershed.v1.ClusterService.Checkpoint:output_type -> watershed.v1.CheckpointResponse
+	11, // 15: watershed.v1.ClusterService.Checkpoints:output_type -> watershed.v1.CheckpointsResponse
+	13, // 16: watershed.v1.ClusterService.DeleteSavepoint:output_type -> watershed.v1.DeleteSavepointResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_watershed_v1_cluster_proto_init() }
@@ -745,7 +1144,7 @@ func file_watershed_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_v1_cluster_proto_rawDesc), len(file_watershed_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

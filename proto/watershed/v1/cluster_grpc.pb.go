@@ -19,8 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ClusterService_Topology_FullMethodName = "/watershed.v1.ClusterService/Topology"
-	ClusterService_Raise_FullMethodName    = "/watershed.v1.ClusterService/Raise"
+	ClusterService_Topology_FullMethodName        = "/watershed.v1.ClusterService/Topology"
+	ClusterService_Raise_FullMethodName           = "/watershed.v1.ClusterService/Raise"
+	ClusterService_Checkpoint_FullMethodName      = "/watershed.v1.ClusterService/Checkpoint"
+	ClusterService_Checkpoints_FullMethodName     = "/watershed.v1.ClusterService/Checkpoints"
+	ClusterService_DeleteSavepoint_FullMethodName = "/watershed.v1.ClusterService/DeleteSavepoint"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -34,6 +37,12 @@ type ClusterServiceClient interface {
 	// builds that know it can read. It fails with FAILED_PRECONDITION unless every node of the region is up and knows it. It
 	// may be repeated.
 	Raise(ctx context.Context, in *RaiseRequest, opts ...grpc.CallOption) (*RaiseResponse, error)
+	// Checkpoint makes a checkpoint of every shard as it is now, on the leader of shard 0; with a name it is a savepoint,
+	// which stays until it is deleted. It takes as long as it takes to send what has changed.
+	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error)
+	// Checkpoints lists checkpoints, oldest first, then savepoints by name.
+	Checkpoints(ctx context.Context, in *CheckpointsRequest, opts ...grpc.CallOption) (*CheckpointsResponse, error)
+	DeleteSavepoint(ctx context.Context, in *DeleteSavepointRequest, opts ...grpc.CallOption) (*DeleteSavepointResponse, error)
 }
 
 type clusterServiceClient struct {
@@ -64,6 +73,36 @@ func (c *clusterServiceClient) Raise(ctx context.Context, in *RaiseRequest, opts
 	return out, nil
 }
 
+func (c *clusterServiceClient) Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckpointResponse)
+	err := c.cc.Invoke(ctx, ClusterService_Checkpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) Checkpoints(ctx context.Context, in *CheckpointsRequest, opts ...grpc.CallOption) (*CheckpointsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckpointsResponse)
+	err := c.cc.Invoke(ctx, ClusterService_Checkpoints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) DeleteSavepoint(ctx context.Context, in *DeleteSavepointRequest, opts ...grpc.CallOption) (*DeleteSavepointResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSavepointResponse)
+	err := c.cc.Invoke(ctx, ClusterService_DeleteSavepoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -75,6 +114,12 @@ type ClusterServiceServer interface {
 	// builds that know it can read. It fails with FAILED_PRECONDITION unless every node of the region is up and knows it. It
 	// may be repeated.
 	Raise(context.Context, *RaiseRequest) (*RaiseResponse, error)
+	// Checkpoint makes a checkpoint of every shard as it is now, on the leader of shard 0; with a name it is a savepoint,
+	// which stays until it is deleted. It takes as long as it takes to send what has changed.
+	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error)
+	// Checkpoints lists checkpoints, oldest first, then savepoints by name.
+	Checkpoints(context.Context, *CheckpointsRequest) (*CheckpointsResponse, error)
+	DeleteSavepoint(context.Context, *DeleteSavepointRequest) (*DeleteSavepointResponse, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -90,6 +135,15 @@ func (UnimplementedClusterServiceServer) Topology(context.Context, *TopologyRequ
 }
 func (UnimplementedClusterServiceServer) Raise(context.Context, *RaiseRequest) (*RaiseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Raise not implemented")
+}
+func (UnimplementedClusterServiceServer) Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Checkpoint not implemented")
+}
+func (UnimplementedClusterServiceServer) Checkpoints(context.Context, *CheckpointsRequest) (*CheckpointsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Checkpoints not implemented")
+}
+func (UnimplementedClusterServiceServer) DeleteSavepoint(context.Context, *DeleteSavepointRequest) (*DeleteSavepointResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSavepoint not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -148,6 +202,60 @@ func _ClusterService_Raise_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_Checkpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).Checkpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_Checkpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).Checkpoint(ctx, req.(*CheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_Checkpoints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckpointsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).Checkpoints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_Checkpoints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).Checkpoints(ctx, req.(*CheckpointsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_DeleteSavepoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSavepointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).DeleteSavepoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_DeleteSavepoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).DeleteSavepoint(ctx, req.(*DeleteSavepointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -162,6 +270,18 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Raise",
 			Handler:    _ClusterService_Raise_Handler,
+		},
+		{
+			MethodName: "Checkpoint",
+			Handler:    _ClusterService_Checkpoint_Handler,
+		},
+		{
+			MethodName: "Checkpoints",
+			Handler:    _ClusterService_Checkpoints_Handler,
+		},
+		{
+			MethodName: "DeleteSavepoint",
+			Handler:    _ClusterService_DeleteSavepoint_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

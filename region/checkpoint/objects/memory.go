@@ -188,3 +188,6 @@ func (m *Memory) Delete(ctx context.Context, keys []string) error {
 func (m *Memory) Abandon(ctx context.Context, prefix string, _ time.Time) (int, error) {
 	return 0, m.call(ctx, "Abandon", prefix)
 }
+
+// Close implements Store.
+func (*Memory) Close() {}

@@ -61,6 +61,7 @@ type S3 struct {
 	client *s3.Client
 	// stream is for answers that may take as long as they move.
 	stream *s3.Client
+	idle   []func() // close idle connections
 	pace   pace
 }
 
@@ -84,7 +85,10 @@ func Open(ctx context.Context, o Options) (*S3, error) {
 		return nil, fmt.Errorf("%w: %w", ErrCredentials, err)
 	}
 	// The library takes a try that ran out of time for one more reason to try again.
-	cfg.HTTPClient = awshttp.NewBuildableClient().WithTimeout(o.Within)
+	calls := awshttp.NewBuildableClient()
+	streams := calls.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = o.Within })
+	callTransport, streamTransport := calls.GetTransport(), streams.GetTransport()
+	cfg.HTTPClient = &http.Client{Transport: callTransport, Timeout: o.Within, CheckRedirect: stay}
 	client := s3.NewFromConfig(cfg, func(c *s3.Options) {
 		if o.Endpoint != "" {
 			c.BaseEndpoint, c.UsePathStyle = aws.String(o.Endpoint), true
@@ -94,15 +98,26 @@ func Open(ctx context.Context, o Options) (*S3, error) {
 		c.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenSupported
 	})
 	stream := s3.New(client.Options(), func(c *s3.Options) {
-		c.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-			t.ResponseHeaderTimeout = o.Within
-		})
+		c.HTTPClient = &http.Client{Transport: streamTransport, CheckRedirect: stay}
 	})
-	return &S3{o: o, client: client, stream: stream, pace: pace{rate: o.Rate}}, nil
+	return &S3{
+		o: o, client: client, stream: stream, pace: pace{rate: o.Rate},
+		idle: []func(){callTransport.CloseIdleConnections, streamTransport.CloseIdleConnections},
+	}, nil
 }
+
+// stay follows no redirection: what was signed is for one place.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // Location returns where the store is.
 func (s *S3) Location() Location { return s.o.Location }
+
+// Close implements Store.
+func (s *S3) Close() {
+	for _, f := range s.idle {
+		f()
+	}
+}
 
 // within bounds a request with all its tries.
 func (s *S3) within(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -60,4 +60,6 @@ type Store interface {
 	Delete(ctx context.Context, keys []string) error
 	// Abandon removes what uploads under prefix that began before a moment have left unfinished, and returns how many.
 	Abandon(ctx context.Context, prefix string, before time.Time) (int, error)
+	// Close lets go of connections that are not in use.
+	Close()
 }

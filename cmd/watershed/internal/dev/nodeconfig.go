@@ -23,10 +23,11 @@ func (d *Deployment) nodeConfig(r *regionLayout, n nodeLayout) config.Config {
 	c := config.Config{
 		Deployment: "dev", Region: r.Name, Node: n.ID, Data: filepath.Join(d.nodeDir(r.Name, n.ID), "data"),
 		Shards: d.layout.Shards, Owner: d.layout.Regions[0].Name,
-		Kafka:  config.Kafka{Brokers: d.brokers(r)},
-		Worker: config.Worker{Memory: workerMemory},
-		Raft:   config.Raft{LogBytes: logBytes},
-		Store:  config.Store{Cache: storeCache, Table: storeTable},
+		Kafka:       config.Kafka{Brokers: d.brokers(r)},
+		Worker:      config.Worker{Memory: workerMemory},
+		Raft:        config.Raft{LogBytes: logBytes},
+		Store:       config.Store{Cache: storeCache, Table: storeTable},
+		Checkpoints: config.Checkpoints{URL: d.options.Checkpoints},
 	}
 	for i, other := range d.layout.Regions {
 		c.Regions = append(c.Regions, config.Region{Name: other.Name, Member: uint16(i + 1), GRPC: d.linkTo(r.Name, other.Name)})

@@ -34,6 +34,9 @@ type Options struct {
 	Partitions int32 // of topics that are made. Default: 4
 	// Kafka holds the brokers of regions that have a Kafka of their own; all others get an embedded one.
 	Kafka map[string][]string
+	// Checkpoints is where the regions' checkpoints are kept, as config.Checkpoints.URL; nowhere where it is empty.
+	// Credentials are those of this process's environment.
+	Checkpoints string
 	// Command is what child processes run before their own arguments. Default: this executable.
 	Command []string
 	// ReadyWithin bounds how long a process may take to be ready. Default: 60 s.

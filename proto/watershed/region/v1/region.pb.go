@@ -82,6 +82,61 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{0}
 }
 
+type UploadOutcome int32
+
+const (
+	UploadOutcome_UPLOAD_OUTCOME_UNSPECIFIED UploadOutcome = 0
+	UploadOutcome_UPLOAD_OUTCOME_DONE        UploadOutcome = 1
+	UploadOutcome_UPLOAD_OUTCOME_DEPOSED     UploadOutcome = 2 // another uploader has taken over
+	UploadOutcome_UPLOAD_OUTCOME_BEHIND      UploadOutcome = 3 // the replica holds less than the last checkpoint
+	UploadOutcome_UPLOAD_OUTCOME_FAILED      UploadOutcome = 4
+)
+
+// Enum value maps for UploadOutcome.
+var (
+	UploadOutcome_name = map[int32]string{
+		0: "UPLOAD_OUTCOME_UNSPECIFIED",
+		1: "UPLOAD_OUTCOME_DONE",
+		2: "UPLOAD_OUTCOME_DEPOSED",
+		3: "UPLOAD_OUTCOME_BEHIND",
+		4: "UPLOAD_OUTCOME_FAILED",
+	}
+	UploadOutcome_value = map[string]int32{
+		"UPLOAD_OUTCOME_UNSPECIFIED": 0,
+		"UPLOAD_OUTCOME_DONE":        1,
+		"UPLOAD_OUTCOME_DEPOSED":     2,
+		"UPLOAD_OUTCOME_BEHIND":      3,
+		"UPLOAD_OUTCOME_FAILED":      4,
+	}
+)
+
+func (x UploadOutcome) Enum() *UploadOutcome {
+	p := new(UploadOutcome)
+	*p = x
+	return p
+}
+
+func (x UploadOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UploadOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_watershed_region_v1_region_proto_enumTypes[1].Descriptor()
+}
+
+func (UploadOutcome) Type() protoreflect.EnumType {
+	return &file_watershed_region_v1_region_proto_enumTypes[1]
+}
+
+func (x UploadOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UploadOutcome.Descriptor instead.
+func (UploadOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{1}
+}
+
 type PointsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
@@ -988,6 +1043,270 @@ func (x *AssignedSource) GetTopicId() string {
 	return ""
 }
 
+type UploadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`      // of the uploader
+	Look          bool                   `protobuf:"varint,4,opt,name=look,proto3" json:"look,omitempty"`      // at what is in the store instead of remembering it
+	Lineage       string                 `protobuf:"bytes,5,opt,name=lineage,proto3" json:"lineage,omitempty"` // of the region
+	Least         uint64                 `protobuf:"varint,6,opt,name=least,proto3" json:"least,omitempty"`    // index that the replica is to have applied first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadRequest) Reset() {
+	*x = UploadRequest{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadRequest) ProtoMessage() {}
+
+func (x *UploadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
+func (*UploadRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *UploadRequest) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *UploadRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *UploadRequest) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *UploadRequest) GetLook() bool {
+	if x != nil {
+		return x.Look
+	}
+	return false
+}
+
+func (x *UploadRequest) GetLineage() string {
+	if x != nil {
+		return x.Lineage
+	}
+	return ""
+}
+
+func (x *UploadRequest) GetLeast() uint64 {
+	if x != nil {
+		return x.Least
+	}
+	return 0
+}
+
+type UploadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Outcome       UploadOutcome          `protobuf:"varint,1,opt,name=outcome,proto3,enum=watershed.region.v1.UploadOutcome" json:"outcome,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`  // where it is not done
+	Number        uint64                 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"` // of the manifest
+	Sha256        string                 `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`  // of the manifest
+	Index         uint64                 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
+	Bytes         int64                  `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadResponse) Reset() {
+	*x = UploadResponse{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadResponse) ProtoMessage() {}
+
+func (x *UploadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadResponse.ProtoReflect.Descriptor instead.
+func (*UploadResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *UploadResponse) GetOutcome() UploadOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return UploadOutcome_UPLOAD_OUTCOME_UNSPECIFIED
+}
+
+func (x *UploadResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *UploadResponse) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *UploadResponse) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *UploadResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *UploadResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type VouchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Lineage       string                 `protobuf:"bytes,2,opt,name=lineage,proto3" json:"lineage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VouchRequest) Reset() {
+	*x = VouchRequest{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VouchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VouchRequest) ProtoMessage() {}
+
+func (x *VouchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VouchRequest.ProtoReflect.Descriptor instead.
+func (*VouchRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *VouchRequest) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *VouchRequest) GetLineage() string {
+	if x != nil {
+		return x.Lineage
+	}
+	return ""
+}
+
+type VouchResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Known         bool                   `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VouchResponse) Reset() {
+	*x = VouchResponse{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VouchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VouchResponse) ProtoMessage() {}
+
+func (x *VouchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VouchResponse.ProtoReflect.Descriptor instead.
+func (*VouchResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *VouchResponse) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
 var File_watershed_region_v1_region_proto protoreflect.FileDescriptor
 
 const file_watershed_region_v1_region_proto_rawDesc = "" +
@@ -1077,21 +1396,53 @@ const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"\x0eAssignedSource\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\fR\x05first\x12\x19\n" +
-	"\btopic_id\x18\x03 \x01(\tR\atopicId*\x99\x01\n" +
+	"\btopic_id\x18\x03 \x01(\tR\atopicId\"\x9d\x01\n" +
+	"\rUploadRequest\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x12\n" +
+	"\x04look\x18\x04 \x01(\bR\x04look\x12\x18\n" +
+	"\alineage\x18\x05 \x01(\tR\alineage\x12\x14\n" +
+	"\x05least\x18\x06 \x01(\x04R\x05least\"\xc2\x01\n" +
+	"\x0eUploadResponse\x12<\n" +
+	"\aoutcome\x18\x01 \x01(\x0e2\".watershed.region.v1.UploadOutcomeR\aoutcome\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\tR\x06sha256\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\"H\n" +
+	"\fVouchRequest\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x18\n" +
+	"\alineage\x18\x02 \x01(\tR\alineage\"%\n" +
+	"\rVouchResponse\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\bR\x05known*\x99\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_APPLIED\x10\x01\x12\x15\n" +
 	"\x11OUTCOME_DUPLICATE\x10\x02\x12\x13\n" +
 	"\x0fOUTCOME_REFUSED\x10\x03\x12\x14\n" +
 	"\x10OUTCOME_MISMATCH\x10\x04\x12\x1e\n" +
-	"\x1aOUTCOME_UNKNOWN_GENERATION\x10\x052\xdc\x02\n" +
+	"\x1aOUTCOME_UNKNOWN_GENERATION\x10\x05*\x9a\x01\n" +
+	"\rUploadOutcome\x12\x1e\n" +
+	"\x1aUPLOAD_OUTCOME_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13UPLOAD_OUTCOME_DONE\x10\x01\x12\x1a\n" +
+	"\x16UPLOAD_OUTCOME_DEPOSED\x10\x02\x12\x19\n" +
+	"\x15UPLOAD_OUTCOME_BEHIND\x10\x03\x12\x19\n" +
+	"\x15UPLOAD_OUTCOME_FAILED\x10\x042\xdc\x02\n" +
 	"\fShardService\x12Q\n" +
 	"\x06Points\x12\".watershed.region.v1.PointsRequest\x1a#.watershed.region.v1.PointsResponse\x12T\n" +
 	"\aAdvance\x12#.watershed.region.v1.AdvanceRequest\x1a$.watershed.region.v1.AdvanceResponse\x12T\n" +
 	"\aPropose\x12#.watershed.region.v1.ProposeRequest\x1a$.watershed.region.v1.ProposeResponse\x12M\n" +
 	"\x04Read\x12 .watershed.region.v1.ReadRequest\x1a!.watershed.region.v1.ReadResponse0\x012d\n" +
 	"\x12CoordinatorService\x12N\n" +
-	"\x04Work\x12!.watershed.region.v1.WorkerReport\x1a\x1f.watershed.region.v1.Assignment(\x010\x01BFZDgithub.com/watershed-db/watershed/proto/watershed/region/v1;regionv1b\x06proto3"
+	"\x04Work\x12!.watershed.region.v1.WorkerReport\x1a\x1f.watershed.region.v1.Assignment(\x010\x012\xb6\x01\n" +
+	"\x11CheckpointService\x12Q\n" +
+	"\x06Upload\x12\".watershed.region.v1.UploadRequest\x1a#.watershed.region.v1.UploadResponse\x12N\n" +
+	"\x05Vouch\x12!.watershed.region.v1.VouchRequest\x1a\".watershed.region.v1.VouchResponseBFZDgithub.com/watershed-db/watershed/proto/watershed/region/v1;regionv1b\x06proto3"
 
 var (
 	file_watershed_region_v1_region_proto_rawDescOnce sync.Once
@@ -1105,52 +1456,62 @@ func file_watershed_region_v1_region_proto_rawDescGZIP() []byte {
 	return file_watershed_region_v1_region_proto_rawDescData
 }
 
-var file_watershed_region_v1_region_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_watershed_region_v1_region_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_watershed_region_v1_region_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_watershed_region_v1_region_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_watershed_region_v1_region_proto_goTypes = []any{
 	(Outcome)(0),            // 0: watershed.region.v1.Outcome
-	(*PointsRequest)(nil),   // 1: watershed.region.v1.PointsRequest
-	(*PointsResponse)(nil),  // 2: watershed.region.v1.PointsResponse
-	(*AdvanceRequest)(nil),  // 3: watershed.region.v1.AdvanceRequest
-	(*AdvanceResponse)(nil), // 4: watershed.region.v1.AdvanceResponse
-	(*ProposeRequest)(nil),  // 5: watershed.region.v1.ProposeRequest
-	(*ProposeResponse)(nil), // 6: watershed.region.v1.ProposeResponse
-	(*Result)(nil),          // 7: watershed.region.v1.Result
-	(*ReadRequest)(nil),     // 8: watershed.region.v1.ReadRequest
-	(*ReadResponse)(nil),    // 9: watershed.region.v1.ReadResponse
-	(*WorkerReport)(nil),    // 10: watershed.region.v1.WorkerReport
-	(*SourceReport)(nil),    // 11: watershed.region.v1.SourceReport
-	(*Assignment)(nil),      // 12: watershed.region.v1.Assignment
-	(*JobAssignment)(nil),   // 13: watershed.region.v1.JobAssignment
-	(*AssignedSource)(nil),  // 14: watershed.region.v1.AssignedSource
-	(*v1.ScanRequest)(nil),  // 15: watershed.v1.ScanRequest
-	(*v1.ShardState)(nil),   // 16: watershed.v1.ShardState
-	(*v1.Row)(nil),          // 17: watershed.v1.Row
+	(UploadOutcome)(0),      // 1: watershed.region.v1.UploadOutcome
+	(*PointsRequest)(nil),   // 2: watershed.region.v1.PointsRequest
+	(*PointsResponse)(nil),  // 3: watershed.region.v1.PointsResponse
+	(*AdvanceRequest)(nil),  // 4: watershed.region.v1.AdvanceRequest
+	(*AdvanceResponse)(nil), // 5: watershed.region.v1.AdvanceResponse
+	(*ProposeRequest)(nil),  // 6: watershed.region.v1.ProposeRequest
+	(*ProposeResponse)(nil), // 7: watershed.region.v1.ProposeResponse
+	(*Result)(nil),          // 8: watershed.region.v1.Result
+	(*ReadRequest)(nil),     // 9: watershed.region.v1.ReadRequest
+	(*ReadResponse)(nil),    // 10: watershed.region.v1.ReadResponse
+	(*WorkerReport)(nil),    // 11: watershed.region.v1.WorkerReport
+	(*SourceReport)(nil),    // 12: watershed.region.v1.SourceReport
+	(*Assignment)(nil),      // 13: watershed.region.v1.Assignment
+	(*JobAssignment)(nil),   // 14: watershed.region.v1.JobAssignment
+	(*AssignedSource)(nil),  // 15: watershed.region.v1.AssignedSource
+	(*UploadRequest)(nil),   // 16: watershed.region.v1.UploadRequest
+	(*UploadResponse)(nil),  // 17: watershed.region.v1.UploadResponse
+	(*VouchRequest)(nil),    // 18: watershed.region.v1.VouchRequest
+	(*VouchResponse)(nil),   // 19: watershed.region.v1.VouchResponse
+	(*v1.ScanRequest)(nil),  // 20: watershed.v1.ScanRequest
+	(*v1.ShardState)(nil),   // 21: watershed.v1.ShardState
+	(*v1.Row)(nil),          // 22: watershed.v1.Row
 }
 var file_watershed_region_v1_region_proto_depIdxs = []int32{
 	0,  // 0: watershed.region.v1.AdvanceResponse.outcome:type_name -> watershed.region.v1.Outcome
-	7,  // 1: watershed.region.v1.ProposeResponse.result:type_name -> watershed.region.v1.Result
-	15, // 2: watershed.region.v1.ReadRequest.scan:type_name -> watershed.v1.ScanRequest
-	16, // 3: watershed.region.v1.ReadResponse.state:type_name -> watershed.v1.ShardState
-	17, // 4: watershed.region.v1.ReadResponse.rows:type_name -> watershed.v1.Row
-	11, // 5: watershed.region.v1.WorkerReport.sources:type_name -> watershed.region.v1.SourceReport
-	13, // 6: watershed.region.v1.Assignment.jobs:type_name -> watershed.region.v1.JobAssignment
-	14, // 7: watershed.region.v1.JobAssignment.sources:type_name -> watershed.region.v1.AssignedSource
-	1,  // 8: watershed.region.v1.ShardService.Points:input_type -> watershed.region.v1.PointsRequest
-	3,  // 9: watershed.region.v1.ShardService.Advance:input_type -> watershed.region.v1.AdvanceRequest
-	5,  // 10: watershed.region.v1.ShardService.Propose:input_type -> watershed.region.v1.ProposeRequest
-	8,  // 11: watershed.region.v1.ShardService.Read:input_type -> watershed.region.v1.ReadRequest
-	10, // 12: watershed.region.v1.CoordinatorService.Work:input_type -> watershed.region.v1.WorkerReport
-	2,  // 13: watershed.region.v1.ShardService.Points:output_type -> watershed.region.v1.PointsResponse
-	4,  // 14: watershed.region.v1.ShardService.Advance:output_type -> watershed.region.v1.AdvanceResponse
-	6,  // 15: watershed.region.v1.ShardService.Propose:output_type -> watershed.region.v1.ProposeResponse
-	9,  // 16: watershed.region.v1.ShardService.Read:output_type -> watershed.region.v1.ReadResponse
-	12, // 17: watershed.region.v1.CoordinatorService.Work:output_type -> watershed.region.v1.Assignment
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	8,  // 1: watershed.region.v1.ProposeResponse.result:type_name -> watershed.region.v1.Result
+	20, // 2: watershed.region.v1.ReadRequest.scan:type_name -> watershed.v1.ScanRequest
+	21, // 3: watershed.region.v1.ReadResponse.state:type_name -> watershed.v1.ShardState
+	22, // 4: watershed.region.v1.ReadResponse.rows:type_name -> watershed.v1.Row
+	12, // 5: watershed.region.v1.WorkerReport.sources:type_name -> watershed.region.v1.SourceReport
+	14, // 6: watershed.region.v1.Assignment.jobs:type_name -> watershed.region.v1.JobAssignment
+	15, // 7: watershed.region.v1.JobAssignment.sources:type_name -> watershed.region.v1.AssignedSource
+	1,  // 8: watershed.region.v1.UploadResponse.outcome:type_name -> watershed.region.v1.UploadOutcome
+	2,  // 9: watershed.region.v1.ShardService.Points:input_type -> watershed.region.v1.PointsRequest
+	4,  // 10: watershed.region.v1.ShardService.Advance:input_type -> watershed.region.v1.AdvanceRequest
+	6,  // 11: watershed.region.v1.ShardService.Propose:input_type -> watershed.region.v1.ProposeRequest
+	9,  // 12: watershed.region.v1.ShardService.Read:input_type -> watershed.region.v1.ReadRequest
+	11, // 13: watershed.region.v1.CoordinatorService.Work:input_type -> watershed.region.v1.WorkerReport
+	16, // 14: watershed.region.v1.CheckpointService.Upload:input_type -> watershed.region.v1.UploadRequest
+	18, // 15: watershed.region.v1.CheckpointService.Vouch:input_type -> watershed.region.v1.VouchRequest
+	3,  // 16: watershed.region.v1.ShardService.Points:output_type -> watershed.region.v1.PointsResponse
+	5,  // 17: watershed.region.v1.ShardService.Advance:output_type -> watershed.region.v1.AdvanceResponse
+	7,  // 18: watershed.region.v1.ShardService.Propose:output_type -> watershed.region.v1.ProposeResponse
+	10, // 19: watershed.region.v1.ShardService.Read:output_type -> watershed.region.v1.ReadResponse
+	13, // 20: watershed.region.v1.CoordinatorService.Work:output_type -> watershed.region.v1.Assignment
+	17, // 21: watershed.region.v1.CheckpointService.Upload:output_type -> watershed.region.v1.UploadResponse
+	19, // 22: watershed.region.v1.CheckpointService.Vouch:output_type -> watershed.region.v1.VouchResponse
+	16, // [16:23] is the sub-list for method output_type
+	9,  // [9:16] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_watershed_region_v1_region_proto_init() }
@@ -1163,10 +1524,10 @@ func file_watershed_region_v1_region_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_region_v1_region_proto_rawDesc), len(file_watershed_region_v1_region_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   14,
+			NumEnums:      2,
+			NumMessages:   18,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_watershed_region_v1_region_proto_goTypes,
 		DependencyIndexes: file_watershed_region_v1_region_proto_depIdxs,

@@ -359,3 +359,153 @@ var CoordinatorService_ServiceDesc = grpc.ServiceDesc{
 	},
 	Metadata: "watershed/region/v1/region.proto",
 }
+
+const (
+	CheckpointService_Upload_FullMethodName = "/watershed.region.v1.CheckpointService/Upload"
+	CheckpointService_Vouch_FullMethodName  = "/watershed.region.v1.CheckpointService/Vouch"
+)
+
+// CheckpointServiceClient is the client API for CheckpointService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// CheckpointService is served by every node. The leader of shard 0 asks the nodes to upload what they are uploaders of.
+type CheckpointServiceClient interface {
+	// Upload sends a checkpoint of this node's replica of a shard to the object store. What the node refuses or fails at
+	// stands in the answer; a status says that it could not be asked.
+	Upload(ctx context.Context, in *UploadRequest, opts ...grpc.CallOption) (*UploadResponse, error)
+	// Vouch says whether the node's state belongs to a history of the region.
+	Vouch(ctx context.Context, in *VouchRequest, opts ...grpc.CallOption) (*VouchResponse, error)
+}
+
+type checkpointServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewCheckpointServiceClient(cc grpc.ClientConnInterface) CheckpointServiceClient {
+	return &checkpointServiceClient{cc}
+}
+
+func (c *checkpointServiceClient) Upload(ctx context.Context, in *UploadRequest, opts ...grpc.CallOption) (*UploadResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UploadResponse)
+	err := c.cc.Invoke(ctx, CheckpointService_Upload_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *checkpointServiceClient) Vouch(ctx context.Context, in *VouchRequest, opts ...grpc.CallOption) (*VouchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VouchResponse)
+	err := c.cc.Invoke(ctx, CheckpointService_Vouch_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// CheckpointServiceServer is the server API for CheckpointService service.
+// All implementations must embed UnimplementedCheckpointServiceServer
+// for forward compatibility.
+//
+// CheckpointService is served by every node. The leader of shard 0 asks the nodes to upload what they are uploaders of.
+type CheckpointServiceServer interface {
+	// Upload sends a checkpoint of this node's replica of a shard to the object store. What the node refuses or fails at
+	// stands in the answer; a status says that it could not be asked.
+	Upload(context.Context, *UploadRequest) (*UploadResponse, error)
+	// Vouch says whether the node's state belongs to a history of the region.
+	Vouch(context.Context, *VouchRequest) (*VouchResponse, error)
+	mustEmbedUnimplementedCheckpointServiceServer()
+}
+
+// UnimplementedCheckpointServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedCheckpointServiceServer struct{}
+
+func (UnimplementedCheckpointServiceServer) Upload(context.Context, *UploadRequest) (*UploadResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Upload not implemented")
+}
+func (UnimplementedCheckpointServiceServer) Vouch(context.Context, *VouchRequest) (*VouchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Vouch not implemented")
+}
+func (UnimplementedCheckpointServiceServer) mustEmbedUnimplementedCheckpointServiceServer() {}
+func (UnimplementedCheckpointServiceServer) testEmbeddedByValue()                           {}
+
+// UnsafeCheckpointServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to CheckpointServiceServer will
+// result in compilation errors.
+type UnsafeCheckpointServiceServer interface {
+	mustEmbedUnimplementedCheckpointServiceServer()
+}
+
+func RegisterCheckpointServiceServer(s grpc.ServiceRegistrar, srv CheckpointServiceServer) {
+	// If the following call panics, it indicates UnimplementedCheckpointServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&CheckpointService_ServiceDesc, srv)
+}
+
+func _CheckpointService_Upload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UploadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CheckpointServiceServer).Upload(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CheckpointService_Upload_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CheckpointServiceServer).Upload(ctx, req.(*UploadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CheckpointService_Vouch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VouchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CheckpointServiceServer).Vouch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CheckpointService_Vouch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CheckpointServiceServer).Vouch(ctx, req.(*VouchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// CheckpointService_ServiceDesc is the grpc.ServiceDesc for CheckpointService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var CheckpointService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "watershed.region.v1.CheckpointService",
+	HandlerType: (*CheckpointServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Upload",
+			Handler:    _CheckpointService_Upload_Handler,
+		},
+		{
+			MethodName: "Vouch",
+			Handler:    _CheckpointService_Vouch_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "watershed/region/v1/region.proto",
+}

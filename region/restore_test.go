@@ -1,0 +1,255 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/watershed-db/watershed/jepsen/s3"
+	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
+	"github.com/watershed-db/watershed/region/checkpoint"
+	"github.com/watershed-db/watershed/region/config"
+	"github.com/watershed-db/watershed/region/router"
+)
+
+// bucket runs an object store until the test ends and returns it with a URL of a place in it.
+func bucket(t *testing.T) (*s3.Server, *s3.Proxy, string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs a server")
+	}
+	if ok, reason := s3.Available(); !ok {
+		t.Skip("CHECKPOINTS ARE NOT TESTED: " + reason)
+	}
+	server, err := s3.Start(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Kill)
+	proxy, err := s3.NewProxy(server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	for _, e := range s3.Environment() {
+		name, value, _ := strings.Cut(e, "=")
+		t.Setenv(name, value)
+	}
+	return server, proxy, fmt.Sprintf("s3://%s/test?endpoint=%s", s3.Bucket, proxy.URL())
+}
+
+// prepareRegion makes up a region of one that keeps checkpoints; none of its nodes runs.
+func prepareRegion(t *testing.T, url string, member uint16, shards int, nodes ...string) (*cluster, []Listeners) {
+	t.Helper()
+	leaks := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
+	c := &cluster{t: t, dir: t.TempDir(), logs: &fakeLogs{}, nodes: make([]*running, len(nodes)), conns: router.NewConns()}
+	c.logs.partitions.Store(2)
+	c.config = config.Config{
+		Deployment: "test", Region: "a", Shards: shards, Kafka: config.Kafka{Brokers: []string{"127.0.0.1:1"}},
+		Regions:     []config.Region{{Name: "a", Member: member}},
+		Checkpoints: config.Checkpoints{URL: url, Interval: config.Duration(time.Hour)},
+	}
+	var ports []Listeners
+	for _, name := range nodes {
+		l := Listeners{listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")}
+		ports = append(ports, l)
+		c.config.Nodes = append(c.config.Nodes, config.Node{
+			ID: name, Raft: l.Raft.Addr().String(), GRPC: l.GRPC.Addr().String(), HTTP: l.HTTP.Addr().String(),
+		})
+	}
+	t.Cleanup(func() {
+		c.conns.Close()
+		for i := range c.nodes {
+			c.stop(i)
+		}
+		for _, l := range ports {
+			l.Raft.Close()
+			l.GRPC.Close()
+			l.HTTP.Close()
+		}
+	})
+	return c, ports
+}
+
+// nodeConfig returns the configuration of a node, to restore from what is named; "" for nothing.
+func (c *cluster) nodeConfig(i int, restore string) config.Config {
+	out := c.config
+	out.Node, out.Data = c.config.Nodes[i].ID, filepath.Join(c.dir, c.config.Nodes[i].ID)
+	out.Checkpoints.Restore = restore
+	return out.Defaults()
+}
+
+// restoreAll restores every node and starts it.
+func (c *cluster) restoreAll(ports []Listeners, which string) {
+	c.t.Helper()
+	for i := range c.nodes {
+		if err := Restore(c.t.Context(), c.nodeConfig(i, which), testLogger()); err != nil {
+			c.t.Fatal(err)
+		}
+		c.start(i, ports[i])
+	}
+}
+
+func (c *cluster) checkpoint(name string) *watershedv1.Checkpoint {
+	c.t.Helper()
+	var out *watershedv1.Checkpoint
+	until(c.t, "checkpoint", func(ctx context.Context) error {
+		var err error
+		for i := range c.nodes {
+			var answer *watershedv1.CheckpointResponse
+			answer, err = watershedv1.NewClusterServiceClient(c.conn(i)).Checkpoint(ctx, &watershedv1.CheckpointRequest{Savepoint: name})
+			if err == nil {
+				out = answer.GetCheckpoint()
+				return nil
+			}
+		}
+		return err
+	})
+	return out
+}
+
+// TestARestoredRegionGoesOn: a region of three nodes is gone with its disks; one node of another name goes on from its last
+// checkpoint, points and rows of one moment, and then three others from a savepoint.
+func TestARestoredRegionGoesOn(t *testing.T) {
+	_, _, url := bucket(t)
+	first, ports := prepareRegion(t, url, 1, 2, "n0", "n1", "n2")
+	for i := range ports {
+		first.start(i, ports[i])
+	}
+	job := first.apply(0, toyJob).GetJob().GetGeneration()
+	f := first.feed(job, 0)
+	f.send(0, 500, "x", "y", "z", "x")
+	saved := first.checkpoint("before")
+	f.send(1, 600, "x")
+	was := maps.Clone(f.at)
+	next := f.next
+	want := []string{"1000 x n=3 s=6 r=3 false", "1000 y n=1 s=2 r=1 false", "1000 z n=1 s=2 r=1 false"}
+	first.expect(2, toyScan(0), want)
+	last := first.checkpoint("")
+	if last.GetId() <= saved.GetId() || saved.GetSavepoint() != "before" || len(last.GetIndexes()) != 2 || last.GetBytes() == 0 {
+		t.Fatalf("%v, then %v", saved, last)
+	}
+	f.send(2, 700, "y") // is lost, and read again
+	for i := range first.nodes {
+		first.stop(i)
+	}
+	if err := os.RemoveAll(first.dir); err != nil {
+		t.Fatal(err)
+	}
+
+	second, ports := prepareRegion(t, url, 2, 2, "m0")
+	second.restoreAll(ports, checkpoint.Latest)
+	second.expect(0, toyScan(watershedv1.Consistency_CONSISTENCY_LINEARIZABLE), want)
+	again := second.feed(job, 0)
+	again.at, again.next = was, next
+	again.send(0, 700, "y")
+	want[1] = "1000 y n=2 s=4 r=2 false"
+	second.expect(0, toyScan(0), want)
+	second.stop(0)
+	second.start(0, Listeners{})
+	second.expect(0, toyScan(0), want)
+	if c := second.checkpoint(""); c.GetId() <= last.GetId() || c.GetMember() != 2 {
+		t.Errorf("the restored region's checkpoint is %v", c)
+	}
+
+	third, ports := prepareRegion(t, url, 3, 2, "o0", "o1", "o2")
+	third.restoreAll(ports, "before")
+	for i := range third.nodes {
+		third.expect(i, toyScan(watershedv1.Consistency_CONSISTENCY_LOCAL),
+			[]string{"1000 x n=2 s=4 r=2 false", "1000 y n=1 s=2 r=1 false", "1000 z n=1 s=2 r=1 false"})
+	}
+}
+
+// TestWhatIsNotRestored: each is refused in one line, and nothing is left of it.
+func TestWhatIsNotRestored(t *testing.T) {
+	_, _, url := bucket(t)
+	first, ports := prepareRegion(t, url, 1, 2, "n0")
+	first.start(0, ports[0])
+	first.feed(first.apply(0, toyJob).GetJob().GetGeneration(), 0).send(0, 500, "x")
+	first.checkpoint("")
+	for name, x := range map[string]struct {
+		change func(*config.Config)
+		want   error
+		says   string
+	}{
+		"under its old number":  {func(c *config.Config) { c.Regions[0].Member = 1 }, checkpoint.ErrMember, "needs a number above that"},
+		"of another count":      {func(c *config.Config) { c.Shards = 4 }, checkpoint.ErrForeign, "2 shards, this deployment has 4"},
+		"of another deployment": {func(c *config.Config) { c.Deployment = "other" }, checkpoint.ErrForeign, "deployment test"},
+		"that is not there":     {func(c *config.Config) { c.Checkpoints.Restore = "99" }, checkpoint.ErrNone, "99"},
+		"over data":             {func(c *config.Config) { c.Data = filepath.Join(first.dir, "n0"); c.Node = "n0" }, ErrNotEmpty, "holds data"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := first.nodeConfig(0, checkpoint.Latest)
+			c.Data = filepath.Join(t.TempDir(), "data")
+			c.Regions = []config.Region{{Name: "a", Member: 2}}
+			x.change(&c)
+			err := Restore(t.Context(), c, testLogger())
+			if !errors.Is(err, x.want) || !strings.Contains(err.Error(), x.says) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v", err)
+			}
+			if left, err := os.ReadDir(c.Data); err == nil && x.want != ErrNotEmpty {
+				t.Errorf("%v is left", left)
+			}
+		})
+	}
+}
+
+// TestARestoreThatIsCutShort is gone on with; nothing runs on half of it.
+func TestARestoreThatIsCutShort(t *testing.T) {
+	_, proxy, url := bucket(t)
+	first, ports := prepareRegion(t, url, 1, 2, "n0")
+	first.start(0, ports[0])
+	first.feed(first.apply(0, toyJob).GetJob().GetGeneration(), 0).send(0, 500, "x", "y")
+	first.checkpoint("")
+	first.stop(0)
+	second, ports := prepareRegion(t, url, 2, 2, "m0")
+	for cut := 1; ; cut++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		passed := 0
+		proxy.Set(s3.Faults{Cut: cutAfter(cut, &passed, cancel)})
+		err := Restore(ctx, second.nodeConfig(0, checkpoint.Latest), testLogger())
+		cancel()
+		proxy.Set(s3.Faults{})
+		if err == nil {
+			break
+		}
+		if mark, e := readRestore(second.nodeConfig(0, "").Data); e != nil {
+			t.Fatal(e)
+		} else if mark != nil {
+			o := Options{
+				Config: second.nodeConfig(0, ""), Parts: Parts{Logs: second.logs}, Fatal: func(error) {},
+				Listeners: Listeners{listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")},
+			}
+			if _, err := Open(o); err == nil || !strings.Contains(err.Error(), "has not ended") {
+				t.Fatalf("a node runs on half a restore: %v", err)
+			}
+		}
+	}
+	second.start(0, ports[0])
+	second.expect(0, toyScan(0), []string{"1000 x n=1 s=2 r=1 false", "1000 y n=1 s=2 r=1 false"})
+}
+
+// cutAfter ends what uses the store at request n.
+func cutAfter(n int, passed *int, cancel func()) func(*http.Request) bool {
+	var mu sync.Mutex
+	return func(*http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if *passed++; *passed < n {
+			return false
+		}
+		cancel()
+		return true
+	}
+}
