@@ -33,6 +33,9 @@ var (
 	// ErrStateAhead is explained with ErrStateBehind.
 	ErrStateAhead = errors.New("state is ahead of the log")
 
+	// ErrAlone says that a group with one member has nobody to be rebuilt from.
+	ErrAlone = errors.New("the region has no other node")
+
 	// ErrStalled says that a call of the node's stores took longer than Config.StoreTimeout, after which all later ones fail
 	// too; with ErrUnavailable, that one has taken longer than Config.StallTimeout and nothing is proposed or read meanwhile.
 	ErrStalled = errors.New("disk stalled")

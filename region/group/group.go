@@ -175,6 +175,9 @@ func (g *Group) bootstrap(stable *shardStable, first []Seat) error {
 	if err != nil {
 		return fmt.Errorf("read term: %w", err)
 	}
+	if stage, _, err := stable.rebuild(); err != nil || stage != rebuildNone {
+		return err // its leader tells it
+	}
 	// A term of 1 and nothing else is what a crash in here leaves.
 	if last, _ := g.log.LastIndex(); snapshot || last != 0 || term > 1 {
 		return nil
@@ -195,6 +198,11 @@ func (g *Group) run(stable *shardStable) error {
 		return err
 	}
 	g.transport = newTransport(s, cfg, g.host.guard, g.logger.Named("transport"))
+	silence, err := g.silence(stable)
+	if err != nil {
+		return errors.Join(err, g.transport.Close())
+	}
+	g.transport.keepSilence(silence)
 	notices := make(chan bool, 8)
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(cfg.NodeID)
@@ -213,6 +221,7 @@ func (g *Group) run(stable *shardStable) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), g.transport.Close())
 	}
+	silence.ask(g.raft)
 	g.transport.servesBy(g.isMember)
 	g.transport.leadBy(func(term uint64) bool { return g.raft.State() == raft.Leader && g.raft.CurrentTerm() == term })
 	g.running.Go(func() {

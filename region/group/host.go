@@ -106,6 +106,9 @@ func (h *Host) Refused() map[string]uint64 {
 	return counts
 }
 
+// DamagedFrames returns how many frames came in from other nodes that did not have their checksums.
+func (h *Host) DamagedFrames() uint64 { return h.listener.damaged.Load() }
+
 // Close stops every group, handing on leadership, and lets go of the folder and the address. It may be called twice.
 func (h *Host) Close() error { return h.close(true) }
 

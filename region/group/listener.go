@@ -29,6 +29,7 @@ type listener struct {
 	logger   hclog.Logger
 	book     *book
 	refused  [refusedNode + 1]atomic.Uint64
+	damaged  atomic.Uint64 // frames that came in and did not have their checksums
 	slots    chan struct{} // bounds the connections without a first frame
 	repeats  repeats
 	expelled func() // called when another node says that this one was removed
@@ -129,7 +130,16 @@ func (m *listener) greet(conn net.Conn) {
 		return
 	}
 	conn.SetDeadline(time.Time{})
-	s.deliver(conn, p.Node)
+	s.deliver(m.framed(conn), p.Node)
+}
+
+// framed puts frames round what goes over a connection from now on.
+func (m *listener) framed(conn net.Conn) net.Conn {
+	return newFramed(conn, &m.damaged, func() {
+		if m.repeats.due("frame", time.Now()) {
+			m.logger.Error("a damaged frame came in: its connection is closed", "from", conn.RemoteAddr().String())
+		}
+	})
 }
 
 func (m *listener) judge(p preface, err error) (verdict, *stream) {

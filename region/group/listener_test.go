@@ -22,7 +22,7 @@ func FuzzPreface(f *testing.F) {
 	f.Add(preface{Deployment: strings.Repeat("x", MaxName)}.appendTo(nil))
 	f.Add(good[:len(good)-1])
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
-	f.Add([]byte(prefaceMagic + "\x01\xff\xff"))
+	f.Add([]byte(prefaceMagic + "\x02\xff\xff"))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		r := bytes.NewReader(frame)
 		p, err := readPreface(r)
@@ -122,7 +122,7 @@ func TestGarbageIsRefused(t *testing.T) {
 	}{
 		{"GET / HTTP/1.1\r\n\r\n", refusedFrame},
 		{prefaceMagic + "\x09\x00\x00", refusedVersion},
-		{prefaceMagic + "\x01\xff\xff", refusedFrame},
+		{prefaceMagic + "\x02\xff\xff", refusedFrame},
 	} {
 		conn, err := net.Dial("tcp", server.net.Addr().String())
 		if err != nil {

@@ -29,6 +29,10 @@ type Machine interface {
 	Restore(dir string) error
 }
 
+// Damageable is a Machine that is told, on the goroutine that applies, of an entry that is not what was proposed. Nothing is
+// applied from there on.
+type Damageable interface{ Damaged(err error) }
+
 var (
 	errReplaying = errors.New("commands that the state holds already are still being replayed")
 	errSkipped   = errors.New("the state holds the command already")
@@ -42,6 +46,7 @@ type fsm struct {
 	configurations configurations
 	seen           uint64 // last command that Raft handed over
 	held           uint64 // commands at or below are in the machine already
+	damaged        error  // of an entry: nothing from there on is applied
 
 	limitEntries, limitBytes uint64
 	entries, bytes           atomic.Uint64 // commands seen since the last snapshot
@@ -56,6 +61,15 @@ func (f *fsm) Apply(entry *raft.Log) any {
 	f.count(len(entry.Data))
 	if entry.Index <= f.held {
 		return errSkipped
+	}
+	if f.damaged == nil {
+		f.damaged = checkEntry(entry)
+		if m, ok := f.machine.(Damageable); ok && f.damaged != nil {
+			m.Damaged(f.damaged)
+		}
+	}
+	if f.damaged != nil {
+		return f.damaged
 	}
 	result := f.machine.Apply(entry.Index, entry.Data)
 	f.position.advance(entry.Index)

@@ -4,10 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 )
 
-// preface is the first frame of every connection between nodes. Version 1:
+// preface is the first frame of every connection between nodes. Version 2:
 //
 //	offset  size  what
 //	0       4     "WSRP"
@@ -15,8 +16,9 @@ import (
 //	5       2     length of the rest, big-endian, at most maxPrefaceBody
 //	7       4     shard, big-endian
 //	11            deployment, region, node: each one byte of length and as many bytes
+//	end-4   4     CRC-32C of the above, big-endian
 //
-// The listener answers with one byte, a verdict, before anything else is sent.
+// The listener answers with one byte, a verdict, before anything else is sent. All that follows travels in frames.
 type preface struct {
 	Deployment string
 	Region     string
@@ -26,9 +28,9 @@ type preface struct {
 
 const (
 	prefaceMagic   = "WSRP"
-	prefaceVersion = 1
+	prefaceVersion = 2
 	prefaceHeader  = 7
-	maxPrefaceBody = 4 + 3*(1+MaxName)
+	maxPrefaceBody = 4 + 3*(1+MaxName) + 4
 )
 
 // verdict is the listener's answer to a preface.
@@ -73,6 +75,7 @@ var (
 
 // appendTo appends the frame. The names must have at most MaxName bytes, as Config.Validate sees to.
 func (p preface) appendTo(dst []byte) []byte {
+	start := len(dst)
 	dst = append(dst, prefaceMagic...)
 	dst = append(dst, prefaceVersion)
 	length := len(dst)
@@ -82,8 +85,8 @@ func (p preface) appendTo(dst []byte) []byte {
 		dst = append(dst, byte(len(name)))
 		dst = append(dst, name...)
 	}
-	binary.BigEndian.PutUint16(dst[length:], uint16(len(dst)-length-2))
-	return dst
+	binary.BigEndian.PutUint16(dst[length:], uint16(len(dst)-length-2+4))
+	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
 }
 
 // readPreface reads one frame and not a byte more. What is wrong with the bytes is errPreface or errPrefaceVersion.
@@ -99,15 +102,19 @@ func readPreface(r io.Reader) (preface, error) {
 		return preface{}, errPrefaceVersion
 	}
 	size := int(binary.BigEndian.Uint16(header[5:]))
-	if size < 4 || size > maxPrefaceBody {
+	if size < 8 || size > maxPrefaceBody {
 		return preface{}, errPreface
 	}
 	body := make([]byte, size)
 	if _, err := io.ReadFull(r, body); err != nil {
 		return preface{}, fmt.Errorf("read first frame: %w", err)
 	}
+	sum := crc32.Update(crc32.Checksum(header[:], castagnoli), castagnoli, body[:size-4])
+	if sum != binary.BigEndian.Uint32(body[size-4:]) {
+		return preface{}, errPreface
+	}
 	p := preface{Shard: binary.BigEndian.Uint32(body)}
-	body = body[4:]
+	body = body[4 : size-4]
 	for _, name := range [...]*string{&p.Deployment, &p.Region, &p.Node} {
 		if len(body) == 0 || int(body[0]) > MaxName || len(body) < 1+int(body[0]) {
 			return preface{}, errPreface

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // Proposal is a command on its way through the log.
@@ -51,7 +53,7 @@ func (g *Group) Submit(ctx context.Context, command []byte) *Proposal {
 		close(p.done)
 		return p
 	}
-	future := g.raft.Apply(command, timeout)
+	future := g.raft.ApplyLog(raft.Log{Data: command, Extensions: appendChecksum(nil, command)}, timeout)
 	go func() {
 		defer g.calls.end()
 		defer close(p.done)

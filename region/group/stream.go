@@ -154,11 +154,11 @@ func (s *stream) dial(address string, timeout time.Duration) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := s.track(raw, "")
+	conn, err := s.track(s.listener.framed(raw), "")
 	if err != nil {
 		return nil, err
 	}
-	if err := s.introduce(conn, timeout); err != nil {
+	if err := s.introduce(raw, timeout); err != nil { // before the first frame
 		conn.Close()
 		return nil, err
 	}

@@ -27,6 +27,7 @@ type transport struct {
 	leading  atomic.Pointer[func(term uint64) bool]
 	member   atomic.Pointer[func(id raft.ServerID) bool]
 	stall    func() (stalled bool, changed <-chan struct{})
+	silence  *silence // nil where there is nothing to rebuild
 }
 
 var (
@@ -104,12 +105,18 @@ func isHeartbeat(args *raft.AppendEntriesRequest) bool {
 // RequestVote asks for a vote.
 func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest,
 	resp *raft.RequestVoteResponse) error {
+	if t.silence.holds() {
+		return errSilent
+	}
 	return t.retry(func() error { return t.NetworkTransport.RequestVote(id, target, args, resp) })
 }
 
 // RequestPreVote asks whether a vote would be given.
 func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest,
 	resp *raft.RequestPreVoteResponse) error {
+	if t.silence.holds() {
+		return errSilent
+	}
 	return t.retry(func() error { return t.NetworkTransport.RequestPreVote(id, target, args, resp) })
 }
 
