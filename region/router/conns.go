@@ -15,8 +15,8 @@ import (
 // MaxMessage bounds one gRPC message between nodes in bytes: a command of group.Config.MaxCommand and what goes round it.
 const MaxMessage = 17 << 20
 
-// DialOptions are those of every connection between nodes of a deployment: bounded messages, a short back-off, and
-// probes that find a node that is gone without a word.
+// DialOptions are those of every connection between nodes of a deployment: bounded messages, a short back-off,
+// the version of what nodes of a region say to each other, and probes that find a node that is gone without a word.
 func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -25,6 +25,7 @@ func DialOptions() []grpc.DialOption {
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: time.Second,
 		}),
+		grpc.WithChainUnaryInterceptor(versionOfCall), grpc.WithChainStreamInterceptor(versionOfStream),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
 	}
 }

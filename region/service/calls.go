@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/watershed-db/watershed/region/router"
 )
 
 // callWithin bounds a unary call whose caller set no deadline.
@@ -57,6 +59,9 @@ func (s *Server) finish(method string, began time.Time, err *error) {
 
 func (s *Server) unary(ctx context.Context, in any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
 	defer s.finish(info.FullMethod, time.Now(), &err)
+	if err := router.CheckVersion(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, callWithin)
@@ -67,6 +72,9 @@ func (s *Server) unary(ctx context.Context, in any, info *grpc.UnaryServerInfo, 
 
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	defer s.finish(info.FullMethod, time.Now(), &err)
+	if err := router.CheckVersion(stream.Context(), info.FullMethod); err != nil {
+		return err
+	}
 	return next(srv, stream)
 }
 

@@ -187,7 +187,7 @@ func (d *Deployment) setCut(a, b string, cut bool) error {
 
 // Endpoints says where everything listens.
 func (d *Deployment) Endpoints() Endpoints {
-	e := Endpoints{Regions: map[string]RegionEndpoints{}}
+	e := Endpoints{Version: endpointsVersion, Regions: map[string]RegionEndpoints{}}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range d.layout.Regions {

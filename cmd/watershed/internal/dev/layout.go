@@ -14,6 +14,11 @@ import (
 // layoutVersion is that of the layout file.
 const layoutVersion = 1
 
+// Formats returns the versions of the files of a dev folder, by name.
+func Formats() map[string]int {
+	return map[string]int{"dev layout": layoutVersion, "dev endpoints": endpointsVersion}
+}
+
 // layout is what a deployment's folder says about it for as long as it lives: who is in it, and every port.
 type layout struct {
 	Version int            `json:"version"`
@@ -112,7 +117,7 @@ func or[T comparable](value, fallback T) T {
 
 func (l *layout) fits(name string, o Options) error {
 	if l.Version != layoutVersion {
-		return fmt.Errorf("%s has version %d, this watershed reads %d", name, l.Version, layoutVersion)
+		return fmt.Errorf("%s has version %d, this watershed reads up to %d", name, l.Version, layoutVersion)
 	}
 	if len(l.Regions) == 0 || l.Shards == 0 {
 		return fmt.Errorf("%s is damaged: it names no regions or no shards", name)
