@@ -145,6 +145,6 @@ func (r *reader) hash() (h Hash) {
 // version takes the version byte.
 func (r *reader) version(known byte) {
 	if v := r.byte(); v != known && !r.failed() {
-		r.fail("version %d, not %d", v, known)
+		r.fail("version %d, this build reads %d", v, known)
 	}
 }

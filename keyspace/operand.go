@@ -35,8 +35,11 @@ func appendOperandHead(b []byte, lo, hi uint64) []byte {
 
 // decodeOperand takes a stored operand apart. The cell shares b's bytes and is not decoded. It fails with ErrCorrupt.
 func decodeOperand(b []byte) (o operand, err error) {
-	if len(b) == 0 || b[0] != operandVersion {
-		return o, fmt.Errorf("%w: operand of %d bytes without version %d", ErrCorrupt, len(b), operandVersion)
+	if len(b) == 0 || b[0] == 0 {
+		return o, fmt.Errorf("%w: operand of %d bytes without a version", ErrCorrupt, len(b))
+	}
+	if b[0] > operandVersion {
+		return o, fmt.Errorf("%w: operand of version %d, this program reads up to %d", ErrFormat, b[0], operandVersion)
 	}
 	b = b[1:]
 	lo, n := binary.Uvarint(b)

@@ -11,7 +11,8 @@ import (
 	"path/filepath"
 )
 
-// An archive is how a checkpoint travels. Version 1, numbers big-endian, checksums CRC-32C. First its header:
+// An archive is how a checkpoint travels. Version 1, numbers big-endian, checksums CRC-32C. First its header,
+// which has this form in every version:
 //
 //	offset  size  what
 //	0       4     "WSCP"
@@ -170,8 +171,8 @@ func unpack(r io.Reader, dir string) (index uint64, err error) {
 		crc32.Checksum(header[:archiveHeader], castagnoli) != binary.BigEndian.Uint32(header[archiveHeader:]) {
 		return 0, fmt.Errorf("%w archive header", ErrCorrupt)
 	}
-	if header[4] != archiveVersion {
-		return 0, fmt.Errorf("archive has version %d, this build reads %d", header[4], archiveVersion)
+	if err := checkVersion("archive", int(header[4]), archiveVersion); err != nil {
+		return 0, err
 	}
 	index = binary.BigEndian.Uint64(header[5:])
 	count := binary.BigEndian.Uint32(header[13:])

@@ -39,6 +39,8 @@ var (
 	// ErrStalled says that a call of the node's stores took longer than Config.StoreTimeout, after which all later ones fail
 	// too; with ErrUnavailable, that one has taken longer than Config.StallTimeout and nothing is proposed or read meanwhile.
 	ErrStalled = errors.New("disk stalled")
+	// ErrNewer marks what a newer build has written or said: the message says both versions.
+	ErrNewer = errors.New("newer than this build")
 	// ErrCorrupt marks stored bytes that can't be what was written.
 	ErrCorrupt = errors.New("corrupt")
 )

@@ -123,9 +123,13 @@ func (m *listener) greet(conn net.Conn) {
 	p, err := readPreface(conn)
 	v, s := m.judge(p, err)
 	if v != accepted {
-		m.refuse(conn, p, v)
+		m.refuse(conn, p, v, err)
 	}
-	if _, err := conn.Write([]byte{byte(v)}); err != nil || v != accepted {
+	answer := []byte{byte(v)}
+	if v == refusedVersion {
+		answer = append(answer, prefaceVersion)
+	}
+	if _, err := conn.Write(answer); err != nil || v != accepted {
 		conn.Close()
 		return
 	}
@@ -163,13 +167,17 @@ func (m *listener) judge(p preface, err error) (verdict, *stream) {
 	return refusedShard, nil
 }
 
-func (m *listener) refuse(conn net.Conn, p preface, v verdict) {
+func (m *listener) refuse(conn net.Conn, p preface, v verdict, err error) {
 	m.refused[v].Add(1)
 	if v == refusedShard { // usual while a node starts or stops
 		return
 	}
 	if m.repeats.due(v.String(), time.Now()) {
-		m.logger.Warn("refused a connection", "reason", v.String(), "from", conn.RemoteAddr().String(),
+		reason := v.String()
+		if v == refusedVersion {
+			reason = err.Error()
+		}
+		m.logger.Warn("refused a connection", "reason", reason, "from", conn.RemoteAddr().String(),
 			"deployment", p.Deployment, "region", p.Region, "node", p.Node)
 	}
 }

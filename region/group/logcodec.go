@@ -67,8 +67,8 @@ func decodeLogValue(value []byte, entry *raft.Log) error {
 	if len(value) < logHeaderSize {
 		return fmt.Errorf("%w log entry: %d bytes", ErrCorrupt, len(value))
 	}
-	if value[0] != logVersion {
-		return fmt.Errorf("log entry has version %d, this build reads %d", value[0], logVersion)
+	if err := checkVersion("log entry", int(value[0]), logVersion); err != nil {
+		return err
 	}
 	extensions := uint64(binary.BigEndian.Uint32(value[18:]))
 	rest := value[logHeaderSize:]

@@ -45,7 +45,7 @@ func OpenLogStore(dir string, cfg LogStoreConfig) (*LogStore, error) {
 func openLogStore(dir string, fs vfs.FS, logger hclog.Logger, guard *guard) (*LogStore, error) {
 	opts := &pebble.Options{
 		FS:                          fs,
-		FormatMajorVersion:          pebble.FormatNewest,
+		FormatMajorVersion:          pebbleFormat,
 		Logger:                      pebbleLogger{logger: logger, guard: guard},
 		MemTableSize:                32 << 20, // what followers read is mostly still in here
 		MemTableStopWritesThreshold: 4,
@@ -69,6 +69,9 @@ func openLogStore(dir string, fs vfs.FS, logger hclog.Logger, guard *guard) (*Lo
 	db, err := pebble.Open(dir, opts)
 	if err != nil {
 		return nil, fmt.Errorf("open log store: %w", err)
+	}
+	if err := checkLogStore(db); err != nil {
+		return nil, errors.Join(fmt.Errorf("open log store: %w", err), db.Close())
 	}
 	s := &LogStore{db: db, guard: guard}
 	s.mu.shards = make(map[uint32]*ShardLog)

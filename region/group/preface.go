@@ -18,7 +18,8 @@ import (
 //	11            deployment, region, node: each one byte of length and as many bytes
 //	end-4   4     CRC-32C of the above, big-endian
 //
-// The listener answers with one byte, a verdict, before anything else is sent. All that follows travels in frames.
+// The listener answers with one byte, a verdict, before anything else is sent; where that is refusedVersion, with its own
+// version behind it. All that follows travels in frames.
 type preface struct {
 	Deployment string
 	Region     string
@@ -99,7 +100,7 @@ func readPreface(r io.Reader) (preface, error) {
 		return preface{}, errPreface
 	}
 	if header[4] != prefaceVersion {
-		return preface{}, errPrefaceVersion
+		return preface{}, fmt.Errorf("%w: it speaks %d, this node %d", errPrefaceVersion, header[4], prefaceVersion)
 	}
 	size := int(binary.BigEndian.Uint16(header[5:]))
 	if size < 8 || size > maxPrefaceBody {

@@ -96,10 +96,7 @@ func (s *snapshotStore) meta(id string) (snapshotMeta, error) {
 	if err := json.Unmarshal(raw, &meta); err != nil {
 		return meta, fmt.Errorf("read snapshot %s: %w: %w", id, ErrCorrupt, err)
 	}
-	if meta.Version != metaVersion {
-		return meta, fmt.Errorf("snapshot %s has version %d, this build reads %d", id, meta.Version, metaVersion)
-	}
-	return meta, nil
+	return meta, checkVersion("snapshot "+id, meta.Version, metaVersion)
 }
 
 // newest returns the newest snapshot's meta; ok is false when there is none.

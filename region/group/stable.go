@@ -20,6 +20,9 @@ func openStableStore(path string, guard *guard) (*stableStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open stable store: %w", err)
 	}
+	if err := checkStable(bolt); err != nil {
+		return nil, errors.Join(fmt.Errorf("open stable store: %w", err), bolt.Close())
+	}
 	return &stableStore{bolt: bolt, guard: guard}, nil
 }
 

@@ -176,10 +176,17 @@ func (s *stream) introduce(conn net.Conn, timeout time.Duration) error {
 	if _, err := io.ReadFull(conn, answer[:]); err != nil {
 		return fmt.Errorf("await answer to the first frame: %w", err)
 	}
-	if v := verdict(answer[0]); v != accepted {
-		if v == refusedNode {
-			s.listener.expelled()
+	switch v := verdict(answer[0]); v {
+	case accepted:
+	case refusedVersion:
+		if _, err := io.ReadFull(conn, answer[:]); err != nil {
+			return refusal(v)
 		}
+		return fmt.Errorf("%w: it speaks %d, this node %d", refusal(v), answer[0], prefaceVersion)
+	case refusedNode:
+		s.listener.expelled()
+		return refusal(v)
+	default:
 		return refusal(v)
 	}
 	conn.SetDeadline(time.Time{})
