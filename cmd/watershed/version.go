@@ -10,17 +10,9 @@ import (
 
 	"github.com/watershed-db/watershed/cmd/watershed/internal/dev"
 	"github.com/watershed-db/watershed/cmd/watershed/internal/output"
-	"github.com/watershed-db/watershed/crdt"
-	"github.com/watershed-db/watershed/keyspace"
 	"github.com/watershed-db/watershed/processor/job"
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
 	"github.com/watershed-db/watershed/region"
-	"github.com/watershed-db/watershed/region/checkpoint"
-	raft "github.com/watershed-db/watershed/region/group"
-	"github.com/watershed-db/watershed/region/peer"
-	"github.com/watershed-db/watershed/region/placement"
-	"github.com/watershed-db/watershed/region/router"
-	"github.com/watershed-db/watershed/region/shard"
 )
 
 // versionJSON says what a binary is and what it understands.
@@ -58,7 +50,6 @@ func newVersion() *cobra.Command {
 			t.Add("revision", v.Revision)
 			t.Add("go", v.Go)
 			t.Add("api", v.API)
-			t.Add("data folder", strconv.Itoa(v.Folder))
 			for _, name := range slices.Sorted(maps.Keys(v.Formats)) {
 				t.Add(name, strconv.Itoa(v.Formats[name]))
 			}
@@ -72,8 +63,9 @@ func newVersion() *cobra.Command {
 func version() versionJSON {
 	v := versionJSON{
 		Version: "unknown", API: string(watershedv1.File_watershed_v1_state_proto.Package()), Folder: region.FolderVersion,
-		Formats: formats(), Builtins: map[string]uint16{},
+		Formats: region.Formats(), Builtins: map[string]uint16{},
 	}
+	maps.Copy(v.Formats, dev.Formats())
 	for _, p := range job.Announced() {
 		v.Builtins[p.Name] = p.Version
 	}
@@ -91,16 +83,4 @@ func version() versionJSON {
 		}
 	}
 	return v
-}
-
-// formats gathers what each room says of its own.
-func formats() map[string]int {
-	all := map[string]int{
-		"checkpoint": checkpoint.FormatVersion, "messages between nodes": router.Version, "messages between regions": peer.Version,
-		"placement": placement.Version,
-	}
-	for _, of := range []map[string]int{crdt.Formats(), keyspace.Formats(), raft.Formats(), shard.Formats(), dev.Formats()} {
-		maps.Copy(all, of)
-	}
-	return all
 }
