@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/watershed-db/watershed/keyspace/mutant"
 	"github.com/watershed-db/watershed/region/checkpoint/objects"
 )
 
@@ -101,7 +102,7 @@ func pinnedCut(ctx context.Context, store objects.Store, s *Scope, region *regio
 	if err != nil && !errors.Is(err, objects.ErrNotFound) {
 		return "", err
 	}
-	if region.Member >= s.Member && err != nil {
+	if region.Member >= s.Member && err != nil && !mutant.On("restored-under-its-old-number") {
 		return "", fmt.Errorf("%w: %s writes there as member %d, so a restored one needs a number above that, in every region's "+
 			"configuration; it has %d", ErrMember, s.Region, region.Member, s.Member)
 	}
@@ -132,7 +133,7 @@ func fits(c *Cut, s *Scope) error {
 		return fmt.Errorf("%w: it is of region %.64s, this is %s", ErrNotFit, c.Region, s.Region)
 	case !slices.Equal(c.Regions, s.Regions):
 		return fmt.Errorf("%w: its deployment has the regions %q, this one %q", ErrNotFit, c.Regions, s.Regions)
-	case c.Member >= s.Member:
+	case c.Member >= s.Member && !mutant.On("restored-under-its-old-number"):
 		return fmt.Errorf("%w: the checkpoint is of member %d, so the region needs a number above that, in every region's "+
 			"configuration; it has %d", ErrMember, c.Member, s.Member)
 	}

@@ -23,7 +23,7 @@ type Options struct {
 	Location
 	// Rate bounds what is uploaded, in bytes a second (default: no bound).
 	Rate int64
-	// Attempts bounds the tries of one request (default 5); between them lie pauses that double, with jitter.
+	// Attempts bounds the tries of one request (default 3); between them lie pauses that double, with jitter.
 	Attempts int
 	// Within bounds one try of one request, which moves at most a part (default 30 s).
 	Within time.Duration
@@ -34,7 +34,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Attempts == 0 {
-		o.Attempts = 5
+		o.Attempts = 3
 	}
 	if o.Within == 0 {
 		o.Within = 30 * time.Second
