@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -251,5 +252,52 @@ func cutAfter(n int, passed *int, cancel func()) func(*http.Request) bool {
 		}
 		cancel()
 		return true
+	}
+}
+
+// TestTheRestComesFromPeers: a region of two that was wiped begins with an old checkpoint under a new number, which the
+// other one is told of; what it had taken since, of its own sources too, it gets from there, and goes on from it.
+func TestTheRestComesFromPeers(t *testing.T) {
+	_, _, url := bucket(t)
+	regions := newClusters(t, 1, 2, "a", "b")
+	a, b := regions[0], regions[1]
+	b.stop(0)
+	b.config.Checkpoints = config.Checkpoints{URL: url, Interval: config.Duration(time.Hour)}
+	b.start(0, Listeners{})
+	id := a.apply(0, toyJob).GetJob().GetGeneration()
+	fa, fb := a.feed(id, 0), b.feed(id, 0)
+	fa.send(0, 500, "x")
+	fb.send(0, 500, "y", "z")
+	b.checkpoint("")
+	fa.send(0, 600, "x", "y")
+	fb.send(0, 600, "y")
+	want := []string{"1000 x n=2 s=4 r=2 false", "1000 y n=3 s=6 r=3 false", "1000 z n=1 s=2 r=1 false"}
+	a.expect(0, toyScan(0), want)
+	b.stop(0)
+	if err := os.RemoveAll(b.dir); err != nil {
+		t.Fatal(err)
+	}
+	fa.send(0, 700, "z")
+	want[2] = "1000 z n=2 s=4 r=2 false"
+
+	members := slices.Clone(b.config.Regions)
+	members[1].Member = 3
+	a.stop(0)
+	a.config.Regions, b.config.Regions = members, members
+	a.start(0, Listeners{})
+	if err := Restore(t.Context(), b.nodeConfig(0, checkpoint.Latest), testLogger()); err != nil {
+		t.Fatal(err)
+	}
+	b.start(0, Listeners{})
+	b.expect(0, toyScan(0), want)
+	fb.send(0, 700, "x")
+	want[0] = "1000 x n=3 s=6 r=3 false"
+	for _, c := range regions {
+		c.expect(0, toyScan(0), want)
+	}
+	owner := a.nodeConfig(0, checkpoint.Latest)
+	owner.Checkpoints.URL, owner.Data = url, filepath.Join(t.TempDir(), "data")
+	if err := Restore(t.Context(), owner, testLogger()); !errors.Is(err, ErrOwner) {
+		t.Errorf("the owner of shards was restored: %v", err)
 	}
 }
