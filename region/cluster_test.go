@@ -35,6 +35,7 @@ type cluster struct {
 	logs   *fakeLogs
 	conns  *router.Conns
 	nodes  []*running
+	adjust func(*Options) // may be nil
 }
 
 type running struct {
@@ -61,13 +62,19 @@ func newCluster(t *testing.T, size, shards int) *cluster {
 // newClusters starts a deployment of regions, the first of which owns it.
 func newClusters(t *testing.T, size, shards int, regions ...string) []*cluster {
 	t.Helper()
+	return newClustersWith(t, size, shards, nil, regions...)
+}
+
+// newClustersWith starts one whose nodes have other options.
+func newClustersWith(t *testing.T, size, shards int, adjust func(*Options), regions ...string) []*cluster {
+	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
 	out := make([]*cluster, len(regions))
 	ports := make([][]Listeners, len(regions))
 	var members []config.Region
 	for i, name := range regions {
-		c := &cluster{t: t, dir: t.TempDir(), logs: &fakeLogs{}, nodes: make([]*running, size), conns: router.NewConns()}
+		c := &cluster{t: t, dir: t.TempDir(), logs: &fakeLogs{}, nodes: make([]*running, size), adjust: adjust, conns: router.NewConns()}
 		c.logs.partitions.Store(2)
 		c.config = config.Config{
 			Deployment: "test", Region: name, Shards: shards, Kafka: config.Kafka{Brokers: []string{"127.0.0.1:1"}},
@@ -108,6 +115,9 @@ func (c *cluster) start(i int, ports Listeners) {
 	}
 	o.Config.Node, o.Config.Data = c.config.Nodes[i].ID, filepath.Join(c.dir, c.config.Nodes[i].ID)
 	o.Config = o.Config.Defaults()
+	if c.adjust != nil {
+		c.adjust(&o)
+	}
 	n, err := Open(o)
 	if err != nil {
 		c.t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 	"github.com/watershed-db/watershed/region/config"
 	"github.com/watershed-db/watershed/region/coordinator"
 	"github.com/watershed-db/watershed/region/group"
+	"github.com/watershed-db/watershed/region/limit"
 	"github.com/watershed-db/watershed/region/replica"
 	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/service"
@@ -64,6 +65,8 @@ type Options struct {
 	// the process and not to return. Required.
 	Fatal     func(error)
 	Listeners Listeners
+	// StatFS tells the room of the disk that a folder lies on, for tests; nil for what the system says.
+	StatFS func(path string) (limit.Space, error)
 }
 
 // Node is one node of a region.
@@ -73,6 +76,8 @@ type Node struct {
 	registry *prometheus.Registry
 	lock     *os.File
 	cache    *pebble.Cache
+	bounds   *limit.Set
+	disk     *limit.Disk
 	host     *group.Host
 	replicas []*replica.Replica
 	grpc     net.Listener
@@ -105,6 +110,9 @@ func Open(o Options) (node *Node, err error) {
 	if n.lock, err = openFolder(o.Config); err != nil {
 		return nil, err
 	}
+	if err := n.openBounds(); err != nil {
+		return nil, err
+	}
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
@@ -132,6 +140,8 @@ func (n *Node) listen() (err error) {
 			return err
 		}
 	}
+	n.grpc = n.bounded("grpc_connections", n.grpc, c.Limits.GRPC)
+	n.http = n.bounded("http_connections", n.http, c.Limits.HTTP)
 	return nil
 }
 
@@ -147,6 +157,7 @@ func (n *Node) openReplicas() (err error) {
 		Listen: c.Listen.Raft, Listener: n.o.Listeners.Raft, Logger: n.o.Logger, Fatal: n.o.Fatal,
 		HeartbeatTimeout: c.Raft.Heartbeat.D(), ElectionTimeout: c.Raft.Election.D(), LeaderLeaseTimeout: c.Raft.Lease.D(),
 		CommitTimeout: c.Raft.Commit.D(), ProposeTimeout: c.Raft.Propose.D(), TrailingBytes: uint64(c.Raft.LogBytes),
+		MaxUnderWay: int64(c.Limits.UnderWay),
 	})
 	if err != nil {
 		return err
@@ -166,6 +177,7 @@ func (n *Node) openReplicas() (err error) {
 				},
 				Dir:  filepath.Join(c.Data, shardsFolder, fmt.Sprintf("%04d", i)),
 				Host: n.host, Cache: n.cache, TableBytes: int64(c.Store.Table), Fatal: n.o.Fatal, Logger: n.o.Logger,
+				Room: n.disk.Room,
 			})
 			return err
 		})
@@ -210,7 +222,7 @@ func (n *Node) wire() (err error) {
 	first.Lead(leads.Run)
 	o := service.Options{
 		Config: c, Version: n.o.Version, Router: n.env.Router, Conns: n.env.Conns, Coordinator: leads,
-		Logger: n.o.Logger.Named("service"), Registerer: n.registry,
+		Logger: n.o.Logger.Named("service"), Registerer: n.registry, Bounds: n.bounds,
 	}
 	if o.Checkpoints, err = n.keepCheckpoints(); err != nil {
 		return err
@@ -224,6 +236,7 @@ func (n *Node) wire() (err error) {
 	}
 	n.registry.MustRegister(service.NewShardMetrics(n.env.Router), n.peers)
 	registerDisk(n.registry, n.host)
+	n.showBounds()
 	n.server = service.New(o)
 	n.pages = service.NewPages(n.registry, func() string { return service.NotReady(n.env.Router) }, n.o.Logger)
 	return nil
@@ -247,6 +260,7 @@ func (n *Node) Run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return n.server.Serve(n.grpc) })
 	running.Go(func() error { return n.pages.Serve(n.http) })
+	running.Go(func() error { return n.watchDisk(ctx) })
 	var parts sync.WaitGroup
 	for _, run := range n.o.Parts.Run {
 		parts.Add(1)

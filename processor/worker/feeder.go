@@ -34,7 +34,8 @@ type feeder struct {
 		offsets map[crdt.Source]int64  // where the main task stands
 		ends    map[crdt.Source]int64  // of the logs, as last seen
 		idle    map[crdt.Source]bool   //
-		stopped map[crdt.Source]string // sources whose log does not fit, and why
+		stopped map[crdt.Source]string // sources whose log does not fit, or that no shard takes, and why
+		batch   int                    // bytes that a shard's batch may grow to
 		stop    bool
 	}
 }
@@ -42,6 +43,7 @@ type feeder struct {
 func newFeeder(w *Worker, j *job.Job, a Assigned) *feeder {
 	f := &feeder{w: w, job: j, id: a.Generation, file: a.File, logger: w.logger.With("job", j.Name)}
 	f.mu.changed = make(chan struct{})
+	f.mu.batch = maxBatch
 	f.mu.parked = make(map[int]bool)
 	f.mu.offsets, f.mu.ends = make(map[crdt.Source]int64), make(map[crdt.Source]int64)
 	f.mu.idle, f.mu.stopped = make(map[crdt.Source]bool), make(map[crdt.Source]string)
@@ -218,7 +220,7 @@ func (f *feeder) isParked(shard int) bool {
 	return f.mu.parked[shard]
 }
 
-// halt stops a source for good in this worker: its log does not fit the shards' points. It says so loudly, and to the
+// halt stops a source for good in this worker: its log does not fit the shards' points, or they will not take it. It says so loudly, and to the
 // coordinator with the next report.
 func (f *feeder) halt(s crdt.Source, why error) {
 	f.mu.Lock()
@@ -226,9 +228,28 @@ func (f *feeder) halt(s crdt.Source, why error) {
 	if f.mu.stopped[s] == "" {
 		f.mu.stopped[s] = why.Error()
 		f.w.metrics.stopped.Inc()
-		f.logger.Error("source stopped: its log does not fit its point", "source", s.String(), "error", why)
+		f.logger.Error("source stopped", "source", s.String(), "error", why)
 		f.againLocked()
 	}
+}
+
+// batchBytes returns how large a shard's batch may grow.
+func (f *feeder) batchBytes() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.batch
+}
+
+// shrink halves the batches to come; false where they are as small as they get.
+func (f *feeder) shrink() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.batch <= minBatch {
+		return false
+	}
+	f.mu.batch = max(f.mu.batch/2, minBatch)
+	f.logger.Warn("a shard refused an Advance as too large: smaller ones are sent from here on", "batch_bytes", f.mu.batch)
+	return true
 }
 
 func (f *feeder) report(out []Report) []Report {

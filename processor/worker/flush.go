@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -11,6 +12,8 @@ import (
 )
 
 const (
+	// minBatch is what a shard's batch is never made smaller than: what is too large then, no other size helps.
+	minBatch = 64 << 10
 	// maxBatch is how large a shard's batch may grow in memory while its last Advance is under way.
 	maxBatch = 8 << 20
 	// retryPause is between two tries of an Advance whose outcome is unknown.
@@ -22,7 +25,8 @@ type reply struct {
 	shard   int
 	reply   Reply
 	misfits []crdt.Source
-	err     error // it took no writes for too long
+	sources []crdt.Source // of the Advance
+	err     error         // it took no writes for too long, or will not take this one
 }
 
 var errParked = errors.New("the shard takes no writes")
@@ -87,10 +91,28 @@ func (t *task) advance(ctx context.Context, shard int, a *crdt.Advance) reply {
 		if err == nil {
 			return reply{shard: shard, reply: r, misfits: misfits}
 		}
-		if time.Since(began) >= t.f.w.config.ParkAfter || !sleep(ctx, retryPause) {
+		if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInvalid) {
+			return reply{shard: shard, err: err, sources: sourcesOf(a)}
+		}
+		pause, full := retryPause, false
+		var later interface{ RetryAfter() time.Duration }
+		if errors.As(err, &later) {
+			pause, full = max(pause, later.RetryAfter()), true
+			t.f.w.metrics.throttled.Inc()
+		}
+		// A task of one shard holds up no other: it waits with what it has for as long as the shard is full.
+		patient := full && t.only >= 0
+		if !patient && time.Since(began) >= t.f.w.config.ParkAfter || !sleep(ctx, pause) {
 			return reply{shard: shard, err: errors.Join(errParked, err)}
 		}
 	}
+}
+
+func sourcesOf(a *crdt.Advance) (out []crdt.Source) {
+	for _, r := range a.Ranges {
+		out = append(out, r.Source)
+	}
+	return out
 }
 
 // replied takes a shard's answer.
@@ -99,6 +121,13 @@ func (t *task) replied(r reply) error {
 	l.flying, l.bytes = false, 0
 	t.hold()
 	switch {
+	case errors.Is(r.err, ErrTooLarge) && t.f.shrink():
+		return errAgain
+	case errors.Is(r.err, ErrTooLarge), errors.Is(r.err, ErrInvalid):
+		for _, s := range r.sources {
+			t.f.halt(s, fmt.Errorf("shard %d will not take it: %w", r.shard, r.err))
+		}
+		return errAgain
 	case r.err != nil:
 		if t.only >= 0 {
 			return r.err

@@ -38,7 +38,9 @@ type task struct {
 	lanes   []*lane // by shard
 	step    int64   // of window ends, 0 if there are none
 	side    side
-	held    int64 // bytes that this task holds of the worker's memory
+	batch   int      // bytes that a shard's batch may grow to
+	rest    *fetched // what is left of a poll whose beginning filled a batch; nil for none
+	held    int64    // bytes that this task holds of the worker's memory
 
 	fetched chan fetched
 	replies chan reply
@@ -83,7 +85,7 @@ type halted struct {
 }
 
 func newTask(f *feeder, only int) *task {
-	t := &task{f: f, only: only, logger: f.logger, inputs: make(map[key]*source),
+	t := &task{f: f, batch: f.batchBytes(), only: only, logger: f.logger, inputs: make(map[key]*source),
 		fetched: make(chan fetched), replies: make(chan reply, 4*f.w.config.Shards),
 		ends: make(chan map[log.Partition]log.Span), halting: make(chan halted),
 		tolds: make(chan told), failed: make(chan error, 1)}
@@ -280,7 +282,7 @@ func (t *task) loop(ctx context.Context, group *errgroup.Group, changed <-chan s
 	defer slow.Stop()
 	for {
 		in := t.fetched
-		if t.full() {
+		if t.full() || t.rest != nil {
 			in = nil
 		}
 		var err error
@@ -295,7 +297,7 @@ func (t *task) loop(ctx context.Context, group *errgroup.Group, changed <-chan s
 			t.f.halt(h.source, h.why)
 			return errAgain
 		case f := <-in:
-			err = t.take(f)
+			t.rest = &f
 		case r := <-t.replies:
 			err = t.replied(r)
 		case spans := <-t.ends:
@@ -305,6 +307,9 @@ func (t *task) loop(ctx context.Context, group *errgroup.Group, changed <-chan s
 		case <-t.flush.C:
 		case <-slow.C:
 			err = t.settle(ctx, group)
+		}
+		if err == nil {
+			err = t.take()
 		}
 		if err != nil {
 			return err
@@ -320,18 +325,29 @@ func (t *task) full() bool {
 		return true
 	}
 	for _, l := range t.lanes {
-		if t.feed.BatchSize(l.shard) >= maxBatch {
+		if t.feed.BatchSize(l.shard) >= t.batch {
 			return true
 		}
 	}
 	return false
 }
 
-// take folds what one poll brought.
-func (t *task) take(f fetched) error {
-	defer close(f.ack)
-	now := time.Now()
-	for _, b := range f.batches {
+// lookEvery is after how many records a task looks whether a batch is full.
+const lookEvery = 64
+
+// take folds what a poll brought, up to where a batch is full.
+func (t *task) take() error {
+	if t.rest == nil {
+		return nil
+	}
+	defer t.hold()
+	every := lookEvery
+	if t.batch < maxBatch { // Advances were too large: it is near
+		every = 1
+	}
+	f, now, n := t.rest, time.Now(), 0
+	for ; len(f.batches) > 0; f.batches = f.batches[1:] {
+		b := &f.batches[0]
 		s := t.inputs[key{f.input, b.Partition}]
 		if s == nil {
 			continue
@@ -343,27 +359,38 @@ func (t *task) take(f fetched) error {
 			t.f.halt(s.ID, b.Err)
 			return errAgain
 		}
-		for i := range b.Records {
-			v, err := s.reader.Read(&b.Records[i])
-			if err != nil {
-				t.f.halt(s.ID, err)
-				return errAgain
+		for ; len(b.Records) > 0; b.Records = b.Records[1:] {
+			if n%every == 0 && t.full() {
+				return nil
 			}
-			t.f.w.metrics.records[v.Outcome].Inc()
-			t.side.add(t.f.job, s.ID, &b.Records[i], v)
-		}
-		if len(b.Records) > 0 {
-			s.heard, s.idle = now, false
-			p, _ := t.feed.Point(s.ID)
-			if w := t.window(p.Watermark); w != s.watch {
-				s.watch = w
-				t.hurry()
+			n++
+			if err := t.fold(s, &b.Records[0], now); err != nil {
+				return err
 			}
 		}
 	}
-	t.hold()
+	close(f.ack)
+	t.rest = nil
 	if t.side.bytes.Load() >= maxBatch {
 		t.hurry() // what is aside is written with the next flush
+	}
+	return nil
+}
+
+// fold takes one record.
+func (t *task) fold(s *source, r *log.Record, now time.Time) error {
+	v, err := s.reader.Read(r)
+	if err != nil {
+		t.f.halt(s.ID, err)
+		return errAgain
+	}
+	t.f.w.metrics.records[v.Outcome].Inc()
+	t.side.add(t.f.job, s.ID, r, v)
+	s.heard, s.idle = now, false
+	p, _ := t.feed.Point(s.ID)
+	if w := t.window(p.Watermark); w != s.watch {
+		s.watch = w
+		t.hurry()
 	}
 	return nil
 }

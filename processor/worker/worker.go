@@ -34,6 +34,13 @@ const (
 	Misfit                    // the shard stands on another history of a source
 )
 
+var (
+	// ErrTooLarge says that an Advance is larger than a shard takes: a smaller one may fit.
+	ErrTooLarge = errors.New("advance too large")
+	// ErrInvalid says that a shard will never take an Advance, whoever leads it: this build or the log has a fault.
+	ErrInvalid = errors.New("advance refused as invalid")
+)
+
 // Region is what a worker needs of its region: its coordinator and its shards, wherever they are led.
 type Region interface {
 	// Session keeps the session with the coordinator, whoever that is, until ctx ends: it sends what report returns,
@@ -42,7 +49,9 @@ type Region interface {
 	// Points returns where a shard stands in a generation; known is false where it was not told of it yet.
 	Points(ctx context.Context, shard int, generation crdt.GenerationID) (points crdt.Frontier, known bool, err error)
 	// Advance has a shard apply a, and returns when it is durable or refused. misfits names the sources of a Misfit.
-	// After an error the outcome is unknown, and the same Advance may be tried again.
+	// After ErrTooLarge and ErrInvalid it was not applied. An error with a method RetryAfter() time.Duration says that the
+	// shard takes nothing just now, and when it may. After any other error the outcome is unknown, and the same Advance may
+	// be tried again.
 	Advance(ctx context.Context, shard int, a *crdt.Advance) (r Reply, misfits []crdt.Source, err error)
 	// Idle flags sources as idle at marks where the shard must stand; done is false where it does not.
 	Idle(ctx context.Context, shard int, generation crdt.GenerationID, at map[crdt.Source]crdt.Mark) (done bool, err error)

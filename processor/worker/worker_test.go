@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -48,6 +49,9 @@ type fakeRegion struct {
 	mu      sync.Mutex
 	shards  []*fakeShard
 	down    map[int]bool
+	most    int     // deltas that an Advance may have; 0: any
+	invalid bool    // every Advance is
+	full    bool    // no shard has room
 	refuse  float64 // how often an Advance that fits is lost or refused
 	random  *rand.Rand
 	reports []Report
@@ -89,6 +93,14 @@ func (r *fakeRegion) Advance(ctx context.Context, shard int, a *crdt.Advance) (R
 	defer r.mu.Unlock()
 	if r.down[shard] {
 		return 0, nil, errors.New("down")
+	}
+	switch {
+	case r.full:
+		return 0, nil, later{}
+	case r.invalid:
+		return 0, nil, fmt.Errorf("%w: a test", ErrInvalid)
+	case r.most > 0 && len(a.Deltas) > r.most:
+		return 0, nil, fmt.Errorf("%w: %d deltas", ErrTooLarge, len(a.Deltas))
 	}
 	s := r.shards[shard]
 	lost := r.random.Float64() < r.refuse
@@ -370,5 +382,66 @@ func TestALogThatDoesNotFitStopsItsSourceAlone(t *testing.T) {
 			read = s.points[b.sources[1].ID].Offset == 5
 		}
 		return stopped && read
+	})
+}
+
+// later is what a shard without room says.
+type later struct{}
+
+func (later) Error() string             { return "no room" }
+func (later) RetryAfter() time.Duration { return 20 * time.Millisecond }
+
+func TestAShardThatIsFullLosesNothing(t *testing.T) {
+	b := newBench(t, 3)
+	b.region.full = true
+	b.start()
+	defer func() { b.stop() }()
+	b.produce(1000, event)
+	b.await("shards are left behind", func() bool {
+		f := b.worker.feederOf(generation)
+		return f != nil && f.isParked(0) && f.isParked(1) && f.isParked(2)
+	})
+	b.region.mu.Lock()
+	b.region.full = false
+	b.region.mu.Unlock()
+	b.await("everything is there", func() bool { return b.everywhereAt(500) && b.counted() == 1000 })
+}
+
+func (w *Worker) feederOf(g crdt.GenerationID) *feeder {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mu.feeders[g]
+}
+
+func TestAdvancesThatAreTooLargeAreMadeSmaller(t *testing.T) {
+	b := newBench(t, 1)
+	b.region.most = 2000
+	many := func(i int) string { return fmt.Sprintf(`{"ts":%d,"k":"key-%d"}`, 1000+i, i) }
+	b.produce(20_000, many)
+	b.start()
+	defer func() { b.stop() }()
+	b.await("everything is there", func() bool { return b.everywhereAt(10_000) })
+	if n := b.counted(); n != 20_000 {
+		t.Errorf("the shard holds %d records of 20000", n)
+	}
+	if bytes := b.worker.feederOf(generation).batchBytes(); bytes >= maxBatch {
+		t.Error("no Advance was too large: this test shows nothing")
+	}
+}
+
+func TestWhatNoShardTakesStopsItsSources(t *testing.T) {
+	b := newBench(t, 2)
+	b.region.invalid = true
+	b.start()
+	defer func() { b.stop() }()
+	b.produce(10, event)
+	b.await("both sources are reported as stopped, and why", func() bool {
+		stopped := 0
+		for _, r := range b.region.reports {
+			if strings.Contains(r.Stopped, "will not take it") && strings.Contains(r.Stopped, "a test") {
+				stopped++
+			}
+		}
+		return stopped == 2
 	})
 }

@@ -73,8 +73,9 @@ func (c *Client) each(ctx context.Context, try func(ctx context.Context, cc *grp
 		case ctx.Err() == nil || last == nil:
 			last = err
 		}
+		told, _ := RetryAfter(err)
 		if s.failed(err, address, len(c.endpoints)) {
-			rest(ctx, pause)
+			rest(ctx, max(pause, told))
 			pause = min(2*pause, c.o.maxPause)
 		}
 	}
@@ -110,6 +111,9 @@ func (s *search) failed(err error, address string, endpoints int) (rest bool) {
 func again(err error) bool {
 	switch status.Code(err) {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		return true
+	}
+	if _, told := RetryAfter(err); told { // a node that takes no more just now
 		return true
 	}
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrBehind)

@@ -2,7 +2,10 @@ package client
 
 import (
 	"errors"
+	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
@@ -29,6 +32,24 @@ func Detail(err error) *watershedv1.ErrorDetail {
 		}
 	}
 	return nil
+}
+
+// maxRetryAfter bounds the time to wait that a node's word is taken for.
+const maxRetryAfter = 30 * time.Second
+
+// RetryAfter returns how long a node that refused a call for want of resources asks to wait before another try; not ok for
+// any other error. Calls of a Client wait so by themselves, as far as their time lasts.
+func RetryAfter(err error) (wait time.Duration, ok bool) {
+	s := status.Convert(err)
+	if s.Code() != codes.ResourceExhausted {
+		return 0, false
+	}
+	for _, d := range s.Details() {
+		if info, ok := d.(*errdetails.RetryInfo); ok {
+			return min(max(info.GetRetryDelay().AsDuration(), 0), maxRetryAfter), true
+		}
+	}
+	return 0, false
 }
 
 // said is an error of a node, told in the node's words alone.

@@ -56,6 +56,7 @@ func (c Config) problems() []problem {
 	k.kafka(c.Kafka)
 	k.tuning(c)
 	k.checkpoints(c.Checkpoints)
+	k.limits(c.Limits, c.Store.MinFree)
 	return k.list
 }
 
@@ -184,4 +185,18 @@ const maxKept = 10_000
 func isAddress(s string) bool {
 	_, port, err := net.SplitHostPort(s)
 	return err == nil && port != ""
+}
+
+func (k *checker) limits(l Limits, minFree Size) {
+	for _, x := range [...]struct {
+		name string
+		n    int
+	}{
+		{"grpc_connections", l.GRPC}, {"http_connections", l.HTTP}, {"calls", l.Calls}, {"scans", l.Scans},
+		{"watchers", l.Watchers},
+	} {
+		k.refuse(x.n < 1 || x.n > 1<<20, "limits."+x.name, "1 to 1048576", "is %d", x.n)
+	}
+	k.refuse(l.UnderWay < 1<<20 || l.UnderWay > 1<<30, "limits.proposals", "1MiB to 1GiB", "is %v", l.UnderWay)
+	k.refuse(minFree < 0 || minFree > 1<<50, "store.min_free", "0B to 1048576GiB", "is %v", minFree)
 }

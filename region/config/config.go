@@ -26,6 +26,7 @@ type Config struct {
 	Peers      Peers    `yaml:"peers,omitempty"`
 	// Checkpoints says where the region's state is kept beside its nodes; nowhere where URL is empty.
 	Checkpoints Checkpoints `yaml:"checkpoints,omitempty"`
+	Limits      Limits      `yaml:"limits,omitempty"`
 	Log         Log         `yaml:"log,omitempty"`
 }
 
@@ -98,6 +99,19 @@ type Raft struct {
 type Store struct {
 	Cache Size `yaml:"cache,omitempty"` // of all shards together
 	Table Size `yaml:"table,omitempty"` // of each shard
+	// MinFree is what is kept free of the disk: below it new writes are refused. 0: 1 GiB, or a tenth of the disk where
+	// that is less.
+	MinFree Size `yaml:"min_free,omitempty"`
+}
+
+// Limits bounds what a node takes on at a time. What is past a bound is refused with RESOURCE_EXHAUSTED.
+type Limits struct {
+	GRPC     int  `yaml:"grpc_connections,omitempty"`
+	HTTP     int  `yaml:"http_connections,omitempty"`
+	Calls    int  `yaml:"calls,omitempty"`     // unary ones under way
+	Scans    int  `yaml:"scans,omitempty"`     // streams of rows under way
+	Watchers int  `yaml:"watchers,omitempty"`  // streams of changes
+	UnderWay Size `yaml:"proposals,omitempty"` // bytes of writes without an outcome, each shard
 }
 
 // Peers tunes what this region does with others.
@@ -133,6 +147,12 @@ func (c Config) Defaults() Config {
 	or(&c.Raft.LogBytes, 64<<20)
 	or(&c.Store.Cache, 128<<20)
 	or(&c.Store.Table, 16<<20)
+	or(&c.Limits.GRPC, 20_000)
+	or(&c.Limits.HTTP, 256)
+	or(&c.Limits.Calls, 4096)
+	or(&c.Limits.Scans, 128)
+	or(&c.Limits.Watchers, 20_000)
+	or(&c.Limits.UnderWay, 64<<20)
 	or(&c.Peers.UnreachableAfter, Duration(3*time.Second))
 	or(&c.Checkpoints.Interval, Duration(15*time.Second))
 	or(&c.Checkpoints.Keep, 40)

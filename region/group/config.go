@@ -74,6 +74,8 @@ type Config struct {
 	TrailingBytes   uint64
 	// MaxCommand bounds one command in bytes (default 16 MiB).
 	MaxCommand int
+	// MaxUnderWay bounds the bytes of commands that were proposed here and have no outcome yet, by group (default 64 MiB).
+	MaxUnderWay int64
 
 	logFS vfs.FS // of the log store; nil for the disk. Tests have it fail.
 }
@@ -102,6 +104,9 @@ func (c Config) withDefaults() Config {
 	orUint(&c.TrailingBytes, 64<<20)
 	if c.MaxCommand == 0 {
 		c.MaxCommand = 16 << 20
+	}
+	if c.MaxUnderWay == 0 {
+		c.MaxUnderWay = 64 << 20
 	}
 	if c.Listen == "" {
 		if self, ok := c.member(c.NodeID); ok {
@@ -168,6 +173,7 @@ func (c Config) Validate() error {
 		c.LeaderLeaseTimeout, c.HeartbeatTimeout)
 	refuse(c.StallTimeout > c.StoreTimeout, "StallTimeout: %v must be at most StoreTimeout, %v", c.StallTimeout, c.StoreTimeout)
 	refuse(c.MaxCommand < 0 || c.MaxCommand > 1<<30, "MaxCommand: %d must be 1 to %d", c.MaxCommand, 1<<30)
+	refuse(c.MaxUnderWay < 0, "MaxUnderWay: %d must not be negative", c.MaxUnderWay)
 	if len(errs) > 0 {
 		return fmt.Errorf("group config: %w", errors.Join(errs...))
 	}

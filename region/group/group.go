@@ -13,6 +13,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/watershed-db/watershed/region/limit"
 )
 
 // raftStableTerm is where Raft keeps its term in the stable store.
@@ -29,6 +31,7 @@ type Group struct {
 	fsm       *fsm
 	position  position
 	raft      *raft.Raft
+	underWay  *limit.Limit           // bytes of commands without an outcome
 	heir      atomic.Pointer[Member] // to whom leadership was handed when the disk stalled; nil while it doesn't
 
 	leaderships *leaderships
@@ -100,6 +103,7 @@ func (h *Host) newGroup(shard uint32, machine Machine, first []Seat) (*Group, er
 		logger: newQuietLogger(h.cfg.Logger.Named("raft").With("shard", shard)),
 		calls:  newCalls(), stopped: make(chan struct{}), ended: make(chan struct{}), watched: make(chan struct{}),
 	}
+	g.underWay = limit.New("shard_proposal_bytes", "bytes", h.cfg.MaxUnderWay, busyWait)
 	g.fsm = &fsm{
 		machine: machine, dir: dir, position: &g.position, due: make(chan struct{}, 1),
 		limitEntries: h.cfg.SnapshotEntries, limitBytes: h.cfg.SnapshotBytes,
@@ -234,6 +238,9 @@ func (g *Group) run(stable *shardStable) error {
 	g.running.Go(g.watchDisk)
 	return nil
 }
+
+// UnderWay returns the bound on the bytes of commands that were proposed here and have no outcome yet.
+func (g *Group) UnderWay() *limit.Limit { return g.underWay }
 
 // Shard returns the shard's number.
 func (g *Group) Shard() uint32 { return g.shard }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/watershed-db/watershed/region/limit"
 )
 
 func TestSingleNode(t *testing.T) {
@@ -184,6 +186,37 @@ func TestTooLarge(t *testing.T) {
 	if !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrIndefinite) {
 		t.Fatalf("got %v", err)
 	}
+}
+
+// What is under way is bounded: more is refused with a time to wait, nothing of it is proposed, and it fits later.
+func TestProposalsUnderWayAreBounded(t *testing.T) {
+	c := newCluster(t, 1, func(cfg *Config) { cfg.MaxUnderWay = 100 })
+	group := c.nodes[c.leader()].group
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var let []*Proposal
+	for refused := 0; refused == 0; {
+		p := group.Submit(ctx, make([]byte, 40))
+		var busy *limit.Exhausted
+		select {
+		case <-p.done:
+			if errors.As(p.err, &busy) && !errors.Is(p.err, ErrIndefinite) && busy.Wait > 0 {
+				refused++
+				continue
+			}
+		default:
+		}
+		let = append(let, p)
+	}
+	for _, p := range let {
+		if _, _, err := p.Wait(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used := group.UnderWay().Used(); used != 0 {
+		t.Errorf("%d bytes are under way, and nothing is", used)
+	}
+	c.propose("later")
 }
 
 func TestReplayStartsAfterAppliedIndex(t *testing.T) {

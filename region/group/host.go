@@ -109,6 +109,18 @@ func (h *Host) Refused() map[string]uint64 {
 // DamagedFrames returns how many frames came in from other nodes that did not have their checksums.
 func (h *Host) DamagedFrames() uint64 { return h.listener.damaged.Load() }
 
+// Connections returns how many connections others have dialled, MaxConnections how many they may.
+func (h *Host) Connections() int64 {
+	n, _ := h.listener.connections()
+	return n
+}
+
+// MaxConnections is explained with Connections.
+func (h *Host) MaxConnections() int64 {
+	_, most := h.listener.connections()
+	return most
+}
+
 // Close stops every group, handing on leadership, and lets go of the folder and the address. It may be called twice.
 func (h *Host) Close() error { return h.close(true) }
 

@@ -235,3 +235,20 @@ func (m *listener) hangUp(removed []string) {
 		s.mu.Unlock()
 	}
 }
+
+// connections counts those that others have dialled, and returns how many there may be.
+func (m *listener) connections() (n, most int64) {
+	m.mu.Lock()
+	streams := make([]*stream, 0, len(m.mu.streams))
+	for _, s := range m.mu.streams {
+		streams = append(streams, s)
+	}
+	n, most = int64(len(m.mu.pending)), maxPrefaces+maxTaken*int64(len(streams))
+	m.mu.Unlock()
+	for _, s := range streams {
+		s.mu.Lock()
+		n += int64(s.mu.taken)
+		s.mu.Unlock()
+	}
+	return n, most
+}

@@ -9,6 +9,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
+// busyWait is what a proposer is told while too much is under way: a few rounds of replication.
+const busyWait = 100 * time.Millisecond
+
 // Proposal is a command on its way through the log.
 type Proposal struct {
 	group  *Group
@@ -21,8 +24,8 @@ type Proposal struct {
 // Propose has command replicated and applied, and returns its index and what the machine's Apply returned on this node. It
 // takes no longer than ctx and Config.ProposeTimeout allow. The command must not be changed any more.
 //
-// An error is one of *NotLeaderError, ErrUnavailable, ErrStopped and ErrTooLarge; where it is ErrIndefinite as well, the
-// command may yet apply, and where it isn't, it will not.
+// An error is one of *NotLeaderError, ErrUnavailable, ErrStopped, ErrTooLarge and, while Config.MaxUnderWay is used up,
+// *limit.Exhausted; where it is ErrIndefinite as well, the command may yet apply, and where it isn't, it will not.
 func (g *Group) Propose(ctx context.Context, command []byte) (index uint64, result any, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.host.cfg.ProposeTimeout)
 	defer cancel()
@@ -46,7 +49,12 @@ func (g *Group) Submit(ctx context.Context, command []byte) *Proposal {
 	if p.err == nil && g.host.Stalled() {
 		p.err = &NotLeaderError{Leader: g.Leader()}
 	}
+	size := int64(len(command))
+	if p.err == nil {
+		p.err = g.underWay.Take(size)
+	}
 	if p.err == nil && !g.calls.begin() {
+		g.underWay.Give(size)
 		p.err = ErrStopped
 	}
 	if p.err != nil {
@@ -57,6 +65,7 @@ func (g *Group) Submit(ctx context.Context, command []byte) *Proposal {
 	go func() {
 		defer g.calls.end()
 		defer close(p.done)
+		defer g.underWay.Give(size)
 		if err := future.Error(); err != nil {
 			p.err = g.proposeError(err)
 			return

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,12 @@ import (
 
 // maxDial bounds how long a connection may take to come about. A peer is in the same region.
 const maxDial = time.Second
+
+// maxTaken bounds the connections of one group that others have dialled: a member has one or two, and those of a process
+// that ended may not have been found dead yet.
+const maxTaken = 64
+
+var errTaken = errors.New("a group has too many connections")
 
 // dialError says that a peer could not be reached, or would not take the connection.
 type dialError struct {
@@ -47,6 +54,7 @@ type stream struct {
 		sync.Mutex
 		closed bool
 		conns  map[*streamConn]struct{}
+		taken  int // of conns, those that others have dialled
 	}
 }
 
@@ -73,6 +81,9 @@ type streamConn struct {
 
 func (c *streamConn) Close() error {
 	c.stream.mu.Lock()
+	if _, ok := c.stream.mu.conns[c]; ok && c.from != "" {
+		c.stream.mu.taken--
+	}
 	delete(c.stream.mu.conns, c)
 	c.stream.mu.Unlock()
 	if c.from != "" {
@@ -92,6 +103,13 @@ func (s *stream) track(conn net.Conn, from string) (net.Conn, error) {
 	if s.mu.closed {
 		conn.Close()
 		return nil, net.ErrClosed
+	}
+	if from != "" && s.mu.taken >= maxTaken {
+		conn.Close()
+		return nil, errTaken
+	}
+	if from != "" {
+		s.mu.taken++
 	}
 	s.mu.conns[c] = struct{}{}
 	return c, nil
@@ -137,6 +155,7 @@ func (s *stream) Close() error {
 		c.Conn.Close()
 	}
 	clear(s.mu.conns)
+	s.mu.taken = 0
 	return nil
 }
 

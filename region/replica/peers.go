@@ -14,6 +14,11 @@ func (r *Replica) Submit(ctx context.Context, c shard.Command, raw []byte) (wait
 	if err := r.machine.Validate(c); err != nil {
 		return func(context.Context) (shard.Result, error) { return shard.Result{}, err }
 	}
+	if err := r.room(shard.KindOf(raw)); err != nil {
+		return func(context.Context) (shard.Result, error) {
+			return shard.Result{}, fmt.Errorf("shard %d: %w", r.id, err)
+		}
+	}
 	p := r.group.Submit(ctx, raw)
 	return func(ctx context.Context) (shard.Result, error) {
 		_, applied, err := p.Wait(ctx)

@@ -26,6 +26,9 @@ type Options struct {
 	Cache *pebble.Cache // shared by the stores of the node; nil for one of its own
 	// TableBytes is how much the store gathers in memory; 0 for the store's default.
 	TableBytes int64
+	// Room, if set, is asked before a command that makes the state grow is proposed: what it returns is what its proposer
+	// gets.
+	Room func() error
 	// Fatal is told of what the replica can't go on after. It must end the process; where it returns (tests), the replica
 	// applies nothing more.
 	Fatal  func(error)
@@ -41,6 +44,7 @@ type Replica struct {
 	log      *group.LogStore // the node's
 	watchers watchers
 	outcomes outcomes
+	hasRoom  func() error // nil: always
 
 	quit    chan struct{}
 	closing sync.Once
@@ -66,7 +70,7 @@ func Open(o Options) (*Replica, error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
-	r := &Replica{id: o.Shard.Shard, logger: o.Logger.With("shard", o.Shard.Shard), quit: make(chan struct{})}
+	r := &Replica{id: o.Shard.Shard, logger: o.Logger.With("shard", o.Shard.Shard), hasRoom: o.Room, quit: make(chan struct{})}
 	r.mu.changed = make(chan struct{})
 	store, err := keyspace.Open(keyspace.Options{
 		Dir: o.Dir, Fatal: o.Fatal, Cache: o.Cache, Logger: r.logger.Named("store"), TableBytes: o.TableBytes,
@@ -126,6 +130,9 @@ func (r *Replica) ProposeEncoded(ctx context.Context, raw []byte) (shard.Result,
 func (r *Replica) propose(ctx context.Context, c shard.Command, raw []byte) (shard.Result, error) {
 	if err := r.machine.Validate(c); err != nil {
 		return shard.Result{}, err
+	}
+	if err := r.room(shard.KindOf(raw)); err != nil {
+		return shard.Result{}, fmt.Errorf("shard %d: %w", r.id, err)
 	}
 	_, applied, err := r.group.Propose(ctx, raw)
 	return r.result(shard.KindOf(raw), applied, err)

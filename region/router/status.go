@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
 	"github.com/watershed-db/watershed/region/group"
+	"github.com/watershed-db/watershed/region/limit"
 	"github.com/watershed-db/watershed/region/shard"
 )
 
@@ -29,7 +33,10 @@ func Status(err error, address func(node string) string) error {
 		return err
 	}
 	var elsewhere *group.NotLeaderError
+	var exhausted *limit.Exhausted
 	switch {
+	case errors.As(err, &exhausted):
+		return Exhausted(exhausted)
 	case errors.As(err, &elsewhere):
 		detail := &watershedv1.ErrorDetail{Reason: "not the leader"}
 		if elsewhere.Leader.ID != "" {
@@ -53,6 +60,27 @@ func Status(err error, address func(node string) string) error {
 	default:
 		return status.Error(codes.Internal, err.Error())
 	}
+}
+
+// Exhausted returns a refusal as a RESOURCE_EXHAUSTED status that says how long to wait.
+func Exhausted(e *limit.Exhausted) error {
+	s := status.New(codes.ResourceExhausted, e.Error())
+	if full, err := s.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(e.Wait)}); err == nil {
+		s = full
+	}
+	return s.Err()
+}
+
+// exhausted returns the refusal that a RESOURCE_EXHAUSTED status stands for, nil where it names no time to wait.
+func exhausted(err error) *limit.Exhausted {
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.RetryInfo); ok {
+			e := &limit.Exhausted{Wait: info.GetRetryDelay().AsDuration()}
+			e.What = strings.TrimSuffix(status.Convert(err).Message(), e.Error())
+			return e
+		}
+	}
+	return nil
 }
 
 func withDetail(code codes.Code, err error, detail *watershedv1.ErrorDetail) error {
@@ -94,6 +122,9 @@ func fromStatus(err error, member func(address string) group.Member) error {
 	case codes.InvalidArgument:
 		return fmt.Errorf("%w: %w", shard.ErrInvalid, err)
 	case codes.ResourceExhausted:
+		if e := exhausted(err); e != nil {
+			return e
+		}
 		return fmt.Errorf("%w: %w", group.ErrTooLarge, err)
 	default:
 		return err

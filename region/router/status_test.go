@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -13,6 +14,7 @@ import (
 	"github.com/watershed-db/watershed/crdt"
 	regionv1 "github.com/watershed-db/watershed/proto/watershed/region/v1"
 	"github.com/watershed-db/watershed/region/group"
+	"github.com/watershed-db/watershed/region/limit"
 	"github.com/watershed-db/watershed/region/shard"
 )
 
@@ -39,6 +41,7 @@ func TestStatusCrossesAConnection(t *testing.T) {
 		"no majority": {fmt.Errorf("%w: x", group.ErrUnavailable), codes.Unavailable,
 			[]error{group.ErrUnavailable}},
 		"too large": {group.ErrTooLarge, codes.ResourceExhausted, []error{group.ErrTooLarge}},
+		"exhausted": {&limit.Exhausted{What: "disk", Wait: 2 * time.Second}, codes.ResourceExhausted, []error{limit.ErrExhausted}},
 		"invalid":   {shard.ErrInvalid, codes.InvalidArgument, []error{shard.ErrInvalid}},
 		"malformed": {shard.ErrCommand, codes.InvalidArgument, []error{shard.ErrInvalid}},
 		"deadline":  {context.DeadlineExceeded, codes.DeadlineExceeded, []error{group.ErrIndefinite, group.ErrUnavailable}},
@@ -114,4 +117,16 @@ func FuzzDecodeResult(f *testing.F) {
 			t.Fatalf("%+v became %+v: %v", r, again, err)
 		}
 	})
+}
+
+// What a leader says of the time to wait reaches who asked, once.
+func TestTheTimeToWaitCrossesConnections(t *testing.T) {
+	err := error(&limit.Exhausted{What: "disk: 5 bytes are free", Wait: 2 * time.Second})
+	for range 3 {
+		err = fromStatus(Status(err, address), member)
+	}
+	var e *limit.Exhausted
+	if !errors.As(err, &e) || e.Wait != 2*time.Second || e.What != "disk: 5 bytes are free" {
+		t.Errorf("%v", err)
+	}
 }

@@ -62,6 +62,11 @@ func (s *Server) unary(ctx context.Context, in any, info *grpc.UnaryServerInfo, 
 	if err := router.CheckVersion(ctx, info.FullMethod); err != nil {
 		return nil, err
 	}
+	bound := s.bounds.unary(info.FullMethod)
+	if err := bound.Take(1); err != nil {
+		return nil, err
+	}
+	defer bound.Give(1)
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, callWithin)
@@ -75,6 +80,11 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 	if err := router.CheckVersion(stream.Context(), info.FullMethod); err != nil {
 		return err
 	}
+	bound := s.bounds.stream(info.FullMethod)
+	if err := bound.Take(1); err != nil {
+		return err
+	}
+	defer bound.Give(1)
 	return next(srv, stream)
 }
 

@@ -21,6 +21,7 @@ import (
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
 	"github.com/watershed-db/watershed/region/config"
 	"github.com/watershed-db/watershed/region/coordinator"
+	"github.com/watershed-db/watershed/region/limit"
 	"github.com/watershed-db/watershed/region/router"
 )
 
@@ -46,6 +47,7 @@ type Options struct {
 	Lag        func(id keyspace.ShardID) []*watershedv1.PeerLag
 	Logger     hclog.Logger
 	Registerer prometheus.Registerer
+	Bounds     *limit.Set // that the bounds of the port are shown by
 }
 
 // Server serves a node's gRPC port.
@@ -55,6 +57,7 @@ type Server struct {
 	health   *health.Server
 	metrics  *callMetrics
 	refusals refusals
+	bounds   *bounds
 }
 
 // ErrPortInUse says that something else listens on an address of this node's.
@@ -78,6 +81,7 @@ func New(o Options) *Server {
 		o.Logger = hclog.NewNullLogger()
 	}
 	s := &Server{o: o, health: health.NewServer(), metrics: newCallMetrics(o.Registerer)}
+	s.bounds = newBounds(o.Limits, o.Bounds)
 	s.refusals.logger = o.Logger
 	s.refusals.counter = newRefused(o.Registerer)
 	s.grpc = grpc.NewServer(
@@ -85,7 +89,7 @@ func New(o Options) *Server {
 		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 5 * time.Second}),
-		grpc.MaxConcurrentStreams(1000),
+		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(5*time.Second), grpc.MaxHeaderListSize(64<<10),
 	)
 	watershedv1.RegisterStateServiceServer(s.grpc, stateService{Server: s})
 	watershedv1.RegisterJobServiceServer(s.grpc, jobService{Server: s})

@@ -97,8 +97,11 @@ func (s shardService) Advance(ctx context.Context, in *regionv1.AdvanceRequest) 
 	return out, nil
 }
 
-// foreign are the commands that only this node's own tasks may propose: those of other nodes go through their services.
-var foreign = []shard.Kind{shard.KindCheck}
+// foreign are the commands that only tasks of a shard's leader propose, at home: nobody sends them.
+var foreign = []shard.Kind{
+	shard.KindCheck, shard.KindHorizon, shard.KindReach, shard.KindStageBegin, shard.KindStageChunk, shard.KindStageAbandon,
+	shard.KindInstall, shard.KindPlan, shard.KindDone,
+}
 
 // Propose implements the service.
 func (s shardService) Propose(ctx context.Context, in *regionv1.ProposeRequest) (*regionv1.ProposeResponse, error) {
@@ -106,8 +109,9 @@ func (s shardService) Propose(ctx context.Context, in *regionv1.ProposeRequest) 
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(foreign, shard.KindOf(in.GetCommand())) {
-		return nil, status.Error(codes.InvalidArgument, "a check of the hash chain is not taken from outside")
+	if k := shard.KindOf(in.GetCommand()); slices.Contains(foreign, k) {
+		s.refusals.note(kindName(k), "a command that is not taken from outside")
+		return nil, status.Errorf(codes.InvalidArgument, "a command %s is not taken from outside", kindName(k))
 	}
 	result, err := r.ProposeEncoded(ctx, in.GetCommand())
 	if err != nil {

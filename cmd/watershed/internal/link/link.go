@@ -19,6 +19,7 @@ import (
 	"github.com/watershed-db/watershed/log"
 	"github.com/watershed-db/watershed/processor/worker"
 	regionv1 "github.com/watershed-db/watershed/proto/watershed/region/v1"
+	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/shard"
 )
@@ -51,7 +52,12 @@ func (l *Link) Points(ctx context.Context, id int, g crdt.GenerationID) (crdt.Fr
 // Advance has a shard apply a.
 func (l *Link) Advance(ctx context.Context, id int, a *crdt.Advance) (worker.Reply, []crdt.Source, error) {
 	res, err := l.Router.Propose(ctx, keyspace.ShardID(id), &shard.Advance{Advance: *a})
-	if err != nil {
+	switch {
+	case errors.Is(err, group.ErrTooLarge):
+		return 0, nil, fmt.Errorf("%w: %w", worker.ErrTooLarge, err)
+	case errors.Is(err, shard.ErrInvalid), errors.Is(err, shard.ErrCommand):
+		return 0, nil, fmt.Errorf("%w: %w", worker.ErrInvalid, err)
+	case err != nil:
 		return 0, nil, err
 	}
 	switch res.Outcome {

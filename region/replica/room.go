@@ -1,0 +1,23 @@
+package replica
+
+import (
+	"slices"
+
+	"github.com/watershed-db/watershed/region/limit"
+	"github.com/watershed-db/watershed/region/shard"
+)
+
+// growing are the commands that make the state grow. The others make room, or are what it takes to make some: horizons,
+// deletions, and what is known of peers and of rows sent.
+var growing = []shard.Kind{shard.KindAdvance, shard.KindStageBegin, shard.KindStageChunk, shard.KindJobApply}
+
+// room refuses a command of a kind that makes the state grow, while there is no room for it.
+func (r *Replica) room(k shard.Kind) error {
+	if r.hasRoom == nil || !slices.Contains(growing, k) {
+		return nil
+	}
+	return r.hasRoom()
+}
+
+// UnderWay returns the bound on the bytes of commands that were proposed here and have no outcome yet.
+func (r *Replica) UnderWay() *limit.Limit { return r.group.UnderWay() }

@@ -1,0 +1,62 @@
+package service
+
+import (
+	"strings"
+	"time"
+
+	"github.com/watershed-db/watershed/region/config"
+	"github.com/watershed-db/watershed/region/limit"
+)
+
+const (
+	// callWait and streamWait are what those are told for whom there is no place.
+	callWait   = 50 * time.Millisecond
+	streamWait = time.Second
+	// maxPeerStreams bounds the streams of workers and of other regions' shards: one for each shard, node and region.
+	maxPeerStreams = 1 << 14
+	// maxStreams bounds the calls and streams under way on one connection; more wait at the client.
+	maxStreams = 1000
+)
+
+// bounds are what the gRPC port takes on at a time.
+type bounds struct {
+	calls, inner    *limit.Limit // unary, from outside and within the region
+	scans, reads    *limit.Limit // streams of rows, from outside and within the region
+	watchers, peers *limit.Limit
+}
+
+func newBounds(c config.Limits, shown *limit.Set) *bounds {
+	// Calls within the region have a bound of their own: reads from outside must not keep writes out.
+	return &bounds{
+		calls:    shown.Add(limit.New("calls", "calls", int64(c.Calls), callWait)),
+		inner:    shown.Add(limit.New("region_calls", "calls", int64(c.Calls), callWait)),
+		scans:    shown.Add(limit.New("scans", "scans", int64(c.Scans), streamWait)),
+		reads:    shown.Add(limit.New("region_reads", "reads", int64(c.Calls+c.Scans), callWait)),
+		watchers: shown.Add(limit.New("watchers", "watchers", int64(c.Watchers), streamWait)),
+		peers:    shown.Add(limit.New("peer_streams", "streams", maxPeerStreams, streamWait)),
+	}
+}
+
+// unary returns the bound on a unary call, nil for those that must always get through.
+func (b *bounds) unary(method string) *limit.Limit {
+	switch {
+	case strings.HasPrefix(method, "/watershed.v1."):
+		return b.calls
+	case strings.HasPrefix(method, "/watershed."):
+		return b.inner
+	}
+	return nil
+}
+
+// stream returns the bound on a stream.
+func (b *bounds) stream(method string) *limit.Limit {
+	switch {
+	case strings.HasSuffix(method, ".StateService/Scan"):
+		return b.scans
+	case strings.HasSuffix(method, ".StateService/Watch"):
+		return b.watchers
+	case strings.HasSuffix(method, ".ShardService/Read"):
+		return b.reads
+	}
+	return b.peers
+}
