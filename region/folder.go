@@ -149,7 +149,7 @@ func checkFresh(dir string) error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case lockName, identityTemp, restoreFile, restoreTemp, "lost+found":
+		case lockName, identityTemp, restoreFile, restoreTemp, restoreFolder, "lost+found":
 		default:
 			return fmt.Errorf("%w: it holds %s and no %s", ErrForeign, e.Name(), identityFile)
 		}

@@ -80,6 +80,16 @@ func fetch(ctx context.Context, c config.Config, which string, logger hclog.Logg
 		return err
 	}
 	defer store.Close()
+	// What is chosen is chosen for ever: not while something else has the folder.
+	if _, err := os.Stat(c.Data); err == nil {
+		lock, err := lockData(c.Data)
+		if err != nil {
+			return folderError(c.Data, err)
+		}
+		if err := lock.Close(); err != nil {
+			return folderError(c.Data, err)
+		}
+	}
 	scope := scopeOf(c)
 	plan, err := checkpoint.Choose(ctx, store, &scope, which)
 	if err != nil {
@@ -119,6 +129,69 @@ func fetch(ctx context.Context, c config.Config, which string, logger hclog.Logg
 		mark.Indexes = append(mark.Indexes, p.Index)
 	}
 	return folderError(c.Data, mark.write(c.Data))
+}
+
+// Follow keeps the newest checkpoint of the region in the folder of a node that does not run, until ctx ends: so that
+// Restore finds nearly all of it there. told, if set, is called with each checkpoint that has come whole. A failure is
+// logged once a minute, and tried again.
+func Follow(ctx context.Context, c config.Config, logger hclog.Logger, told func(id uint64)) (err error) {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if c.Checkpoints.URL == "" {
+		return errors.New("the configuration lacks checkpoints.url: there is nothing to follow")
+	}
+	dir := filepath.Join(c.Data, restoreFolder)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return folderError(c.Data, err)
+	}
+	found, err := readIdentity(c.Data)
+	if err != nil {
+		return folderError(c.Data, err)
+	}
+	if found != nil {
+		return fmt.Errorf("data folder %s %w: nothing is followed into it", c.Data, ErrNotEmpty)
+	}
+	lock, err := lockData(c.Data)
+	if err != nil {
+		return folderError(c.Data, err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	store, location, err := openStore(c.Checkpoints)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	logger.Info("following checkpoints", "in", location.String(), "into", dir)
+	return follow(ctx, checkpoint.NewFollower(store, scopeOf(c), dir, logger), c.Checkpoints.Interval.D(), logger, told)
+}
+
+func follow(ctx context.Context, f *checkpoint.Follower, every time.Duration, logger hclog.Logger, told func(id uint64)) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var logged time.Time
+	last := uint64(0)
+	for {
+		cut, err := f.Step(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && time.Since(logged) >= time.Minute:
+			logged = time.Now()
+			logger.Warn("the newest checkpoint can't be followed", "error", err)
+		case err == nil && cut.ID != last:
+			last = cut.ID
+			logger.Info("a checkpoint is here", "id", cut.ID, "of", cut.At, "bytes", cut.Bytes())
+			if told != nil {
+				told(cut.ID)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // MoveAside renames a node's data folder, so that it can be restored, and returns its new name; "" where there is none.
@@ -189,8 +262,11 @@ func (n *Node) seed() error {
 func (n *Node) seeded() error {
 	dir := n.o.Config.Data
 	mark, err := readRestore(dir)
-	if err != nil || mark == nil {
+	if err != nil {
 		return folderError(dir, err)
+	}
+	if mark == nil { // what a standby that was not needed has left
+		return folderError(dir, os.RemoveAll(filepath.Join(dir, restoreFolder)))
 	}
 	if err = os.RemoveAll(filepath.Join(dir, restoreFolder)); err == nil {
 		err = os.Remove(filepath.Join(dir, restoreFile)) // last: without it nobody would look for the folder

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -300,4 +301,57 @@ func TestTheRestComesFromPeers(t *testing.T) {
 	if err := Restore(t.Context(), owner, testLogger()); !errors.Is(err, ErrOwner) {
 		t.Errorf("the owner of shards was restored: %v", err)
 	}
+}
+
+// TestAStandbyFollows: what a standby has fetched while the region ran need not be fetched when it is gone.
+func TestAStandbyFollows(t *testing.T) {
+	_, proxy, url := bucket(t)
+	first, ports := prepareRegion(t, url, 1, 2, "n0")
+	first.start(0, ports[0])
+	f := first.feed(first.apply(0, toyJob).GetJob().GetGeneration(), 0)
+	f.send(0, 500, "x", "y")
+	first.checkpoint("")
+	second, ports := prepareRegion(t, url, 2, 2, "m0")
+	c := second.nodeConfig(0, checkpoint.Latest)
+	c.Checkpoints.Interval = config.Duration(100 * time.Millisecond)
+	ctx, stop := context.WithCancel(t.Context())
+	came := make(chan uint64, 10)
+	ended := make(chan error, 1)
+	go func() { ended <- Follow(ctx, c, testLogger(), func(id uint64) { came <- id }) }()
+	for round := range 2 {
+		want := uint64(round + 1)
+		for id := uint64(0); id < want; {
+			select {
+			case id = <-came:
+			case err := <-ended:
+				t.Fatal("it has ended: ", err)
+			case <-time.After(patience):
+				t.Fatal("nothing comes")
+			}
+		}
+		if round == 0 {
+			if err := Restore(t.Context(), c, testLogger()); !errors.Is(err, ErrLocked) {
+				t.Fatalf("a restore beside it: %v", err)
+			}
+			f.send(0, 600, "x")
+			first.checkpoint("")
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	first.stop(0)
+	var fetched atomic.Int64
+	proxy.Set(s3.Faults{Busy: func(r *http.Request) bool {
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/tables/") {
+			fetched.Add(1)
+		}
+		return false
+	}})
+	second.restoreAll(ports, checkpoint.Latest)
+	if n := fetched.Load(); n > 0 {
+		t.Errorf("%d files were fetched though all were there", n)
+	}
+	second.expect(0, toyScan(0), []string{"1000 x n=2 s=4 r=2 false", "1000 y n=1 s=2 r=1 false"})
 }

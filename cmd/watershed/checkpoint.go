@@ -22,7 +22,7 @@ func newCheckpoint() *cobra.Command {
 			"configuration has checkpoints.url. Each is consistent over all shards: sources go on from the points in it.",
 		Example: "  watershed checkpoint list --endpoint 127.0.0.1:7001\n" +
 			"  watershed checkpoint restore latest --config /etc/watershed/node.yaml",
-	}, newCheckpointNow(), newCheckpointList(), newCheckpointRestore())
+	}, newCheckpointNow(), newCheckpointList(), newCheckpointRestore(), newCheckpointFollow())
 }
 
 func newSavepoint() *cobra.Command {

@@ -38,17 +38,11 @@ func newNode() *cobra.Command {
 
 // runNode runs a node until ctx ends.
 func runNode(ctx context.Context, file string, stderr io.Writer) error {
-	src, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("configuration: %w", err)
-	}
-	c, err := config.Parse(file, src)
+	c, err := readConfig(file)
 	if err != nil {
 		return err
 	}
-	logger := hclog.New(&hclog.LoggerOptions{
-		Name: c.Node, Level: hclog.LevelFromString(c.Log.Level), JSONFormat: c.Log.Format == "json", Output: stderr,
-	})
+	logger := nodeLogger(c, stderr)
 	err = region.Restore(ctx, c, logger)
 	if errors.Is(err, region.ErrNotEmpty) {
 		logger.Info("checkpoints.restore is not looked at: the node has data", "data", c.Data)
@@ -84,4 +78,20 @@ func end(logger hclog.Logger, err error) {
 	case <-time.After(lastWords):
 	}
 	os.Exit(statusFailure)
+}
+
+// readConfig reads a node's configuration file.
+func readConfig(file string) (config.Config, error) {
+	src, err := os.ReadFile(file)
+	if err != nil {
+		return config.Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return config.Parse(file, src)
+}
+
+// nodeLogger logs as a node's configuration says.
+func nodeLogger(c config.Config, w io.Writer) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{
+		Name: c.Node, Level: hclog.LevelFromString(c.Log.Level), JSONFormat: c.Log.Format == "json", Output: w,
+	})
 }

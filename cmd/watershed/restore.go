@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -39,12 +38,33 @@ func newCheckpointRestore() *cobra.Command {
 	return cmd
 }
 
-func restore(cmd *cobra.Command, file, which string, replace bool) error {
-	src, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("configuration: %w", err)
+func newCheckpointFollow() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "follow --config FILE",
+		Short: "Keep the newest checkpoint on a standby node's disk",
+		Long: "Keep the newest checkpoint of a region in the data folder of a node that does not run, until interrupted: a\n" +
+			"standby for the region's nodes, of any number and names. When the region is gone, end this and restore: nearly\n" +
+			"all of the checkpoint is there already. The configuration has the region's name and its next member number.",
+		Example: "  watershed checkpoint follow --config /etc/watershed/standby.yaml",
+		Args:    exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return usagef("%s needs --config FILE", cmd.CommandPath())
+			}
+			c, err := readConfig(file)
+			if err != nil {
+				return err
+			}
+			return region.Follow(cmd.Context(), c, nodeLogger(c, cmd.ErrOrStderr()), nil)
+		},
 	}
-	c, err := config.Parse(file, src)
+	cmd.Flags().StringVar(&file, "config", "", "the node's configuration file")
+	return cmd
+}
+
+func restore(cmd *cobra.Command, file, which string, replace bool) error {
+	c, err := readConfig(file)
 	if err != nil {
 		return err
 	}
@@ -52,8 +72,7 @@ func restore(cmd *cobra.Command, file, which string, replace bool) error {
 		return fmt.Errorf("%s lacks checkpoints.url: there is nothing to restore from", file)
 	}
 	c.Checkpoints.Restore = which
-	logger := hclog.New(&hclog.LoggerOptions{Name: c.Node, Level: hclog.LevelFromString(c.Log.Level), Output: cmd.ErrOrStderr()})
-	err = restoreNode(cmd.Context(), c, replace, logger)
+	err = restoreNode(cmd.Context(), c, replace, nodeLogger(c, cmd.ErrOrStderr()))
 	if errors.Is(err, region.ErrNotEmpty) {
 		return fmt.Errorf("%w; --replace moves it aside", err)
 	}

@@ -34,7 +34,7 @@ func NewProxy(target string) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start proxy: %w", err)
 	}
-	p := &Proxy{target: target, listener: l, client: &http.Transport{DisableCompression: true}}
+	p := &Proxy{target: target, listener: l, client: &http.Transport{DisableCompression: true, DisableKeepAlives: true}}
 	p.faults.Store(&Faults{})
 	p.server = &http.Server{Handler: http.HandlerFunc(p.serve)}
 	p.serving.Go(func() { _ = p.server.Serve(l) }) // ends with Close

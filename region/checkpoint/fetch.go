@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,22 +42,9 @@ type Plan struct {
 // node to ask decides for all, for ever: replicas that began with different states would not be replicas. It fails with
 // ErrNone, ErrNotFit, ErrMember and ErrTorn; each says what to do.
 func Choose(ctx context.Context, store objects.Store, s *Scope, which string) (*Plan, error) {
-	body, _, err := store.Get(ctx, identityKey, maxSmall)
-	if errors.Is(err, objects.ErrNotFound) {
-		return nil, fmt.Errorf("%w: nothing was ever written below this prefix", ErrNone)
-	}
-	if err == nil {
-		err = checkPrefix(body, s)
-	}
+	region, err := open(ctx, store, s)
 	if err != nil {
 		return nil, err
-	}
-	region, _, err := readRegion(ctx, store, s.Region)
-	if err != nil {
-		return nil, err
-	}
-	if region == nil {
-		return nil, fmt.Errorf("%w: region %s has none", ErrNone, s.Region)
 	}
 	key, err := pinnedCut(ctx, store, s, region, which)
 	if err != nil {
@@ -88,6 +76,25 @@ func Choose(ctx context.Context, store objects.Store, s *Scope, which string) (*
 		return nil, err
 	}
 	return &Plan{cut, region.Lineage}, nil
+}
+
+// open returns which incarnation of the region writes, where the prefix is its deployment's.
+func open(ctx context.Context, store objects.Store, s *Scope) (*regionIdentity, error) {
+	body, _, err := store.Get(ctx, identityKey, maxSmall)
+	if errors.Is(err, objects.ErrNotFound) {
+		return nil, fmt.Errorf("%w: nothing was ever written below this prefix", ErrNone)
+	}
+	if err == nil {
+		err = checkPrefix(body, s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	region, _, err := readRegion(ctx, store, s.Region)
+	if err == nil && region == nil {
+		err = fmt.Errorf("%w: region %s has none", ErrNone, s.Region)
+	}
+	return region, err
 }
 
 // pinnedCut returns the key of the cut that was asked for, or that another node has decided on.
@@ -206,43 +213,85 @@ func offer(ctx context.Context, store objects.Store, torn *Cut) error {
 const filesAtOnce = 8
 
 // Fetch brings all shards of a plan below dir, in folders named by ShardDir, with every file's size and checksum
-// verified and everything synced. What an earlier Fetch that was cut short has left there is used. It fails with ErrTorn.
+// verified and everything synced. What an earlier Fetch that was cut short, or a Follower, has left there is used where it
+// is right and removed where it is not. It fails with ErrTorn.
 func Fetch(ctx context.Context, store objects.Store, p *Plan, dir string, logger hclog.Logger) error {
-	for i := range p.Cut.Parts {
-		m, err := manifestOf(ctx, store, p.Cut, i)
+	return fetchCut(ctx, store, p.Cut, dir, logger, isThere)
+}
+
+// fetchCut is Fetch; there says whether a file need not be fetched.
+func fetchCut(ctx context.Context, store objects.Store, c *Cut, dir string, logger hclog.Logger,
+	there func(path string, f File) bool) error {
+	for i := range c.Parts {
+		m, err := manifestOf(ctx, store, c, i)
 		if err != nil {
 			return err
 		}
 		to := filepath.Join(dir, ShardDir(i))
-		if err := os.MkdirAll(to, 0o755); err != nil {
+		if err := prepareDir(to, m); err != nil {
 			return fmt.Errorf("fetch checkpoint: %w", err)
 		}
 		files, ctx := errgroup.WithContext(ctx)
 		files.SetLimit(filesAtOnce)
 		for _, f := range m.Files {
-			files.Go(func() error { return fetchFile(ctx, store, place(p.Cut.Region).tables(i)+f.SHA256, to, f) })
+			files.Go(func() error {
+				path := filepath.Join(to, filepath.FromSlash(f.Name))
+				if there(path, f) {
+					return nil
+				}
+				return fetchFile(ctx, store, place(c.Region).tables(i)+f.SHA256, path, f)
+			})
 		}
 		if err := files.Wait(); err != nil {
-			return fmt.Errorf("fetch shard %d of checkpoint %d: %w", i, p.Cut.ID, err)
+			return fmt.Errorf("fetch shard %d of checkpoint %d: %w", i, c.ID, err)
 		}
 		if err := syncDir(to); err != nil {
 			return fmt.Errorf("fetch checkpoint: %w", err)
 		}
-		logger.Info("a shard's checkpoint is here", "shard", i, "index", m.Index, "files", len(m.Files), "bytes", m.Bytes())
+		logger.Debug("a shard's checkpoint is here", "shard", i, "index", m.Index, "files", len(m.Files), "bytes", m.Bytes())
 	}
 	return syncDir(dir)
+}
+
+// prepareDir makes a shard's folder, and removes what is in it and not in the manifest.
+func prepareDir(dir string, m *Manifest) error {
+	names := map[string]bool{}
+	for _, f := range m.Files {
+		names[f.Name] = true
+	}
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil || names[filepath.ToSlash(name)] {
+			return err
+		}
+		return os.Remove(path)
+	})
+	if err != nil {
+		return err
+	}
+	return os.MkdirAll(dir, 0o755)
+}
+
+// isThere reads a file to see whether it is what it is to be.
+func isThere(path string, f File) bool {
+	info, err := os.Stat(path)
+	if err != nil || info.Size() != f.Size {
+		return false
+	}
+	sum, err := sumFile(path)
+	return err == nil && sum == f.SHA256
 }
 
 // ShardDir names the folder of a shard below Fetch's.
 func ShardDir(shard int) string { return fmt.Sprintf("%04d", shard) }
 
-func fetchFile(ctx context.Context, store objects.Store, key, dir string, f File) (err error) {
-	path := filepath.Join(dir, filepath.FromSlash(f.Name))
-	if info, e := os.Stat(path); e == nil && info.Size() == f.Size {
-		if sum, e := sumFile(path); e == nil && sum == f.SHA256 {
-			return nil
-		}
-	}
+func fetchFile(ctx context.Context, store objects.Store, key, path string, f File) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
