@@ -44,15 +44,15 @@ type deployment struct {
 	client         *client.Client
 }
 
-// deploy starts the region in a new temporary folder and waits until every node is ready.
-func deploy(ctx context.Context, watershed string) (_ *deployment, err error) {
+// deploy starts the region in a new temporary folder, with more flags, and waits until every node is ready.
+func deploy(ctx context.Context, watershed string, more ...string) (_ *deployment, err error) {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return nil, err
 	}
 	d := &deployment{watershed: watershed, dir: dir, ended: make(chan error, 1)}
-	d.cmd = exec.Command(watershed, "dev", "--regions", region, "--nodes", strconv.Itoa(nodes), "--shards",
-		strconv.Itoa(shards), "--data", dir)
+	d.cmd = exec.Command(watershed, append([]string{"dev", "--regions", region, "--nodes", strconv.Itoa(nodes), "--shards",
+		strconv.Itoa(shards), "--data", dir}, more...)...)
 	var said bytes.Buffer
 	d.cmd.Stderr = &said
 	if err := d.cmd.Start(); err != nil {

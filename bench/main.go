@@ -14,12 +14,13 @@ import (
 
 // commands are bench's subcommands. gen and scan are also what the others start as processes of their own.
 var commands = map[string]func(ctx context.Context, args []string) error{
-	"gen":     generate,
-	"scan":    scan,
-	"run":     compareRuns,
-	"profile": profile,
-	"region":  measureRegion,
-	"loss":    measureLoss,
+	"gen":        generate,
+	"scan":       scan,
+	"run":        compareRuns,
+	"profile":    profile,
+	"region":     measureRegion,
+	"loss":       measureLoss,
+	"checkpoint": measureCheckpoint,
 }
 
 func main() {

@@ -2,7 +2,8 @@
 # Measures Watershed on this machine and prints Markdown tables: `watershed run` beside a hand-written scan of the same
 # files, then one region of three nodes fed from an embedded Kafka, and what the
 # loss of a node costs it. bench/RESULTS.md says what they mean.
-# Usage: bench/run.sh [run|region|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE and KILLS from the environment.
+# Usage: bench/run.sh [run|region|checkpoint|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE, KILLS,
+# CHECKPOINT_EVENTS and CHECKPOINT_KEYS from the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
@@ -30,9 +31,14 @@ region() {
   "$dir/bench" loss --watershed "$dir/watershed" --kills "${KILLS:-6}"
 }
 
+checkpoint() {
+  "$dir/bench" checkpoint --watershed "$dir/watershed" --events "${CHECKPOINT_EVENTS:-2000000}" --keys "${CHECKPOINT_KEYS:-1000000}"
+}
+
 case $what in
 run) run ;;
 region) region ;;
-all) run && region ;;
-*) echo "usage: bench/run.sh [run|region|all]" >&2 && exit 2 ;;
+checkpoint) checkpoint ;;
+all) run && region && checkpoint ;;
+*) echo "usage: bench/run.sh [run|region|checkpoint|all]" >&2 && exit 2 ;;
 esac
