@@ -133,7 +133,9 @@ func openCurrent(fsys vfs.FS, dir string, o engineOptions) (*engine, error) {
 		return nil, err
 	}
 	if name != "" {
-		return openEngine(fsys.PathJoin(dir, name), o)
+		path := fsys.PathJoin(dir, name)
+		e, err := openEngine(path, o)
+		return e, openDamage(path, err)
 	}
 	name = dataName(1)
 	path := fsys.PathJoin(dir, name)

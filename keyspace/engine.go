@@ -68,7 +68,7 @@ func openEngine(dir string, o engineOptions) (*engine, error) {
 			DiskSlow: func(i pebble.DiskSlowInfo) {
 				o.logger.Warn("disk is slow", "operation", i.OpType.String(), "path", i.Path, "for", i.Duration)
 			},
-			DataCorruption: func(i pebble.DataCorruptionInfo) { o.fatal(fmt.Errorf("%w: %w", ErrCorrupt, i.Details)) },
+			DataCorruption: func(i pebble.DataCorruptionInfo) { o.fatal(&DamageError{File: i.Path, Err: i.Details}) },
 		},
 	}
 	db, err := pebble.Open(dir, opts)

@@ -65,6 +65,16 @@ type nodeJSON struct {
 	GRPC string `json:"grpc"`
 	HTTP string `json:"http"`
 	Up   bool   `json:"up"`
+
+	Damaged []damageJSON `json:"damaged,omitempty"`
+}
+
+// damageJSON is a replica that is out until it is rebuilt.
+type damageJSON struct {
+	Shard uint32 `json:"shard"`
+	File  string `json:"file"`
+	What  string `json:"what"`
+	Time  int64  `json:"time_ms"`
 }
 
 type shardJSON struct {
@@ -89,7 +99,11 @@ func newTopologyJSON(t *watershedv1.TopologyResponse) topologyJSON {
 	for _, r := range t.GetRegions() {
 		region := regionJSON{r.GetName(), r.GetMember(), r.GetReachable(), r.GetNote(), []nodeJSON{}, []shardJSON{}}
 		for _, n := range r.GetNodes() {
-			region.Nodes = append(region.Nodes, nodeJSON{n.GetId(), n.GetGrpc(), n.GetHttp(), n.GetUp()})
+			node := nodeJSON{ID: n.GetId(), GRPC: n.GetGrpc(), HTTP: n.GetHttp(), Up: n.GetUp()}
+			for _, d := range n.GetDamaged() {
+				node.Damaged = append(node.Damaged, damageJSON{d.GetShard(), d.GetFile(), d.GetWhat(), d.GetTimeMs()})
+			}
+			region.Nodes = append(region.Nodes, node)
 		}
 		for _, s := range r.GetShards() {
 			shard := shardJSON{s.GetShard(), s.GetLeader(), s.GetTerm(), s.GetAppliedIndex(), s.GetOwner(), s.GetEpoch(), []lagJSON{}}
@@ -126,6 +140,9 @@ func topologyTables(w io.Writer, t *watershedv1.TopologyResponse) error {
 			state := "down"
 			if n.GetUp() {
 				state = "up"
+			}
+			for _, d := range n.GetDamaged() {
+				state += fmt.Sprintf("; shard %d is damaged: %s", d.GetShard(), d.GetFile())
 			}
 			nodes.Add(r.GetName(), n.GetId(), n.GetGrpc(), n.GetHttp(), state)
 		}

@@ -65,6 +65,18 @@ func (c *Client) Raise(ctx context.Context, format uint32) error {
 	})
 }
 
+// Rebuild has a node's replicas dropped and taken anew from their leaders: those of shards, or all that are damaged where it
+// is empty; whole ones too only if that is said. Node "" is the one that answers. It returns when they have caught up.
+func (c *Client) Rebuild(ctx context.Context, node string, shards []uint32, whole bool) (rebuilt []uint32, err error) {
+	in := &watershedv1.RebuildRequest{Node: node, Shards: shards, Whole: whole}
+	err = c.call(ctx, false, func(ctx context.Context, cc *grpc.ClientConn) error {
+		out, err := watershedv1.NewClusterServiceClient(cc).Rebuild(ctx, in)
+		rebuilt = out.GetShards()
+		return err
+	})
+	return rebuilt, err
+}
+
 // Topology returns how the deployment stands, as the answering node sees it.
 func (c *Client) Topology(ctx context.Context) (out *watershedv1.TopologyResponse, err error) {
 	err = c.call(ctx, false, func(ctx context.Context, cc *grpc.ClientConn) (err error) {

@@ -52,11 +52,11 @@ func (r *Replica) nextReign(last *reign) (*reign, bool) {
 // confirm returns true when the state is up to date, false when the reign is over.
 func (r *Replica) confirm(ctx context.Context) bool {
 	for {
-		_, err := r.group.Linearizable(ctx)
+		err := r.Linearizable(ctx)
 		switch {
 		case err == nil:
 			return ctx.Err() == nil
-		case errors.Is(err, group.ErrStopped):
+		case errors.Is(err, group.ErrStopped), errors.Is(err, ErrDamaged):
 			return false
 		}
 		select {

@@ -11,15 +11,20 @@ import (
 // Submit proposes a command, given also as shard.Encode made it, and returns without waiting for what it comes to: wait
 // does that, and fails as Propose. Commands that one goroutine submits are applied in that order, as far as they are.
 func (r *Replica) Submit(ctx context.Context, c shard.Command, raw []byte) (wait func(context.Context) (shard.Result, error)) {
-	if err := r.machine.Validate(c); err != nil {
+	refuse := func(err error) func(context.Context) (shard.Result, error) {
 		return func(context.Context) (shard.Result, error) { return shard.Result{}, err }
 	}
-	if err := r.room(shard.KindOf(raw)); err != nil {
-		return func(context.Context) (shard.Result, error) {
-			return shard.Result{}, fmt.Errorf("shard %d: %w", r.id, err)
-		}
+	if err := r.whole(); err != nil {
+		return refuse(err)
 	}
-	p := r.group.Submit(ctx, raw)
+	l := r.life.Load()
+	if err := l.machine.Validate(c); err != nil {
+		return refuse(err)
+	}
+	if err := r.room(shard.KindOf(raw)); err != nil {
+		return refuse(fmt.Errorf("shard %d: %w", r.id, err))
+	}
+	p := l.group.Submit(ctx, raw)
 	return func(ctx context.Context) (shard.Result, error) {
 		_, applied, err := p.Wait(ctx)
 		return r.result(shard.KindOf(raw), applied, err)
@@ -44,7 +49,7 @@ func (r *Replica) result(k shard.Kind, applied any, err error) (shard.Result, er
 
 // LatestOuts lists commands of the log that other regions want, see shard.Machine.LatestOuts.
 func (r *Replica) LatestOuts(index uint64, limit int) (list []shard.Out, to uint64, ok bool) {
-	return r.machine.LatestOuts(index, limit)
+	return r.life.Load().machine.LatestOuts(index, limit)
 }
 
 // ReadOut returns the encoded command at an index that LatestOuts or a Snapshot's OutAfter named, if the log still holds

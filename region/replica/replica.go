@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/watershed-db/watershed/crdt"
@@ -29,19 +29,22 @@ type Options struct {
 	// Room, if set, is asked before a command that makes the state grow is proposed: what it returns is what its proposer
 	// gets.
 	Room func() error
-	// Fatal is told of what the replica can't go on after. It must end the process; where it returns (tests), the replica
-	// applies nothing more.
+	// Fatal is told of what the process can't go on after. It must end it; where it returns (tests), the replica applies
+	// nothing more. What only this replica can't go on after, damage, is not told.
 	Fatal  func(error)
 	Logger hclog.Logger // default: none
 }
 
 // Replica is one shard on this node. Its methods are safe for any goroutine.
 type Replica struct {
+	o        Options
 	id       keyspace.ShardID
 	logger   hclog.Logger
-	machine  *shard.Machine
-	group    *group.Group
-	log      *group.LogStore // the node's
+	life     atomic.Pointer[life]
+	damage   atomic.Pointer[Damage] // nil while the replica is whole
+	damages  atomic.Uint64          // ever found
+	renewing sync.Mutex             // held while one life ends or the next begins
+	log      *group.LogStore        // the node's
 	watchers watchers
 	outcomes outcomes
 	hasRoom  func() error // nil: always
@@ -65,30 +68,37 @@ type reign struct {
 	cancel context.CancelFunc
 }
 
-// Open opens the shard's store and joins its group.
+// Open opens the shard's store and joins its group. Where the store is damaged, or was when it was last open, the replica
+// is there all the same, but out: see Damage.
 func Open(o Options) (*Replica, error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
-	r := &Replica{id: o.Shard.Shard, logger: o.Logger.With("shard", o.Shard.Shard), hasRoom: o.Room, quit: make(chan struct{})}
+	r := &Replica{o: o, id: o.Shard.Shard, hasRoom: o.Room, logger: o.Logger.With("shard", o.Shard.Shard), quit: make(chan struct{})}
 	r.mu.changed = make(chan struct{})
-	store, err := keyspace.Open(keyspace.Options{
-		Dir: o.Dir, Fatal: o.Fatal, Cache: o.Cache, Logger: r.logger.Named("store"), TableBytes: o.TableBytes,
-		FS: o.Host.WatchFS(vfs.Default),
-	})
+	r.log = o.Host.Log()
+	if err := o.Host.ResumeRebuild(uint32(r.id), r.drop); err != nil {
+		return nil, fmt.Errorf("open shard %d: %w", r.id, err)
+	}
+	found, err := readDamage(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open shard %d: %w", r.id, err)
 	}
-	r.machine, err = shard.Open(shard.Options{Config: o.Shard, Store: store, Fatal: o.Fatal, Observe: r.watchers.tell})
-	if err != nil {
-		return nil, errors.Join(err, store.Close())
+	if found == nil {
+		err := r.begin()
+		if err == nil {
+			return r, nil
+		}
+		if !isDamage(err) {
+			return nil, err
+		}
+		found = newDamage(o.Dir, err)
+		if err := writeDamage(o.Dir, found); err != nil {
+			r.logger.Warn("that the replica is damaged is not recorded", "error", err)
+		}
 	}
-	if r.group, err = o.Host.Start(uint32(r.id), r.machine); err != nil {
-		return nil, errors.Join(err, r.machine.Close())
-	}
-	r.log = o.Host.Log()
-	r.group.OnLeader(r.lead)
-	return r, nil
+	r.tellDamage(found)
+	return r, r.beginOut()
 }
 
 // Close ends the tasks, leaves the group, handing leadership on, and closes the store. Snapshots must be closed before.
@@ -96,10 +106,15 @@ func Open(o Options) (*Replica, error) {
 func (r *Replica) Close() error {
 	r.closing.Do(func() {
 		close(r.quit)
-		err := r.group.Stop()
+		r.renewing.Lock()
+		defer r.renewing.Unlock()
+		l := r.life.Load()
+		err := l.stop()
 		r.lead(group.Leadership{})
 		r.tasks.Wait()
-		r.err = errors.Join(err, r.machine.Close())
+		if closed := l.machine.Close(); r.damage.Load() == nil {
+			r.err = errors.Join(err, closed)
+		}
 	})
 	return r.err
 }
@@ -108,7 +123,7 @@ func (r *Replica) Close() error {
 func (r *Replica) Shard() keyspace.ShardID { return r.id }
 
 // Config returns the shard's configuration, which is not to be changed.
-func (r *Replica) Config() *shard.Config { return r.machine.Config() }
+func (r *Replica) Config() *shard.Config { return r.life.Load().machine.Config() }
 
 // Propose has a command applied and returns what that came to. It fails where this node does not lead
 // (*group.NotLeaderError) and as group.Propose describes; with shard.ErrInvalid for a command whose content the shard
@@ -128,27 +143,39 @@ func (r *Replica) ProposeEncoded(ctx context.Context, raw []byte) (shard.Result,
 }
 
 func (r *Replica) propose(ctx context.Context, c shard.Command, raw []byte) (shard.Result, error) {
-	if err := r.machine.Validate(c); err != nil {
+	if err := r.whole(); err != nil {
+		return shard.Result{}, err
+	}
+	l := r.life.Load()
+	if err := l.machine.Validate(c); err != nil {
 		return shard.Result{}, err
 	}
 	if err := r.room(shard.KindOf(raw)); err != nil {
 		return shard.Result{}, fmt.Errorf("shard %d: %w", r.id, err)
 	}
-	_, applied, err := r.group.Propose(ctx, raw)
+	_, applied, err := l.group.Propose(ctx, raw)
 	return r.result(shard.KindOf(raw), applied, err)
 }
 
-// State returns the state as this replica has it now.
-func (r *Replica) State() *shard.State { return r.machine.State() }
+// State returns the state as this replica has it now; as it had it last where it is damaged, which may be empty.
+func (r *Replica) State() *shard.State { return r.life.Load().machine.State() }
 
-// Snapshot returns state and slots as this replica has them now. It must be closed.
-func (r *Replica) Snapshot() (*shard.Snapshot, error) { return r.machine.Snapshot() }
+// Snapshot returns state and slots as this replica has them now. It must be closed. A damaged replica fails with ErrDamaged.
+func (r *Replica) Snapshot() (*shard.Snapshot, error) {
+	if err := r.whole(); err != nil {
+		return nil, err
+	}
+	return r.life.Load().machine.Snapshot()
+}
 
 // Checkpoint writes the state as this replica has it into dir, which it makes, on the file system of the shard's store,
 // and returns the index and the hash chain that it holds. The group does not notice: neither Raft's log nor its snapshots
 // are touched, and commands go on being applied.
 func (r *Replica) Checkpoint(dir string) (index uint64, chain []byte, err error) {
-	index, hash, err := r.machine.Copy(dir)
+	if err := r.whole(); err != nil {
+		return 0, nil, err
+	}
+	index, hash, err := r.life.Load().machine.Copy(dir)
 	if err != nil {
 		return 0, nil, fmt.Errorf("checkpoint of shard %d: %w", r.id, err)
 	}
@@ -157,49 +184,83 @@ func (r *Replica) Checkpoint(dir string) (index uint64, chain []byte, err error)
 
 // Changed returns a channel that is closed when the next command has been applied. To miss none: take the channel, look
 // at the state, then wait.
-func (r *Replica) Changed() <-chan struct{} { return r.machine.Changed() }
+func (r *Replica) Changed() <-chan struct{} { return r.life.Load().machine.Changed() }
 
 // Linearizable returns when State and Snapshot reflect every command that was acknowledged before the call, by any
 // leader. It fails where this node does not lead, see group.Linearizable.
 func (r *Replica) Linearizable(ctx context.Context) error {
-	if _, err := r.group.Linearizable(ctx); err != nil {
+	if err := r.whole(); err != nil {
+		return err
+	}
+	if _, err := r.life.Load().group.Linearizable(ctx); err != nil {
 		return fmt.Errorf("shard %d: %w", r.id, err)
 	}
-	return nil
+	return r.whole() // what is applied after the damage is not
 }
 
 // WaitApplied returns when this replica has applied the command at index or one above it.
 func (r *Replica) WaitApplied(ctx context.Context, index uint64) error {
-	return r.group.WaitApplied(ctx, index)
+	if err := r.whole(); err != nil {
+		return err
+	}
+	if err := r.life.Load().group.WaitApplied(ctx, index); err != nil {
+		return err
+	}
+	return r.whole()
 }
 
 // ReadLog returns the encoded command at index, if it has been applied here and the log still holds it.
 func (r *Replica) ReadLog(index uint64) (command []byte, ok bool, err error) {
-	return r.group.ReadLog(index)
+	if err := r.whole(); err != nil {
+		return nil, false, err
+	}
+	return r.life.Load().group.ReadLog(index)
 }
 
 // LogBounds returns the first index that the log still holds and the last one that was applied here.
-func (r *Replica) LogBounds() (first, applied uint64) { return r.group.LogBounds() }
+func (r *Replica) LogBounds() (first, applied uint64) {
+	if g := r.life.Load().group; g != nil {
+		return g.LogBounds()
+	}
+	return 0, 0
+}
 
 // Status describes the replica's place in its group at this moment.
-func (r *Replica) Status() group.Status { return r.group.Status() }
+func (r *Replica) Status() group.Status {
+	if g := r.life.Load().group; g != nil && r.damage.Load() == nil {
+		return g.Status()
+	}
+	return group.Status{Shard: uint32(r.id), Role: "Damaged", Applied: r.State().Index, Staleness: math.MaxInt64}
+}
 
 // Leader returns the member that leads the shard as far as this node knows, or the zero Member.
-func (r *Replica) Leader() group.Member { return r.group.Leader() }
+func (r *Replica) Leader() group.Member {
+	if g := r.life.Load().group; g != nil && r.damage.Load() == nil {
+		return g.Leader()
+	}
+	return group.Member{}
+}
 
 // IsLeader says whether this node believes that it leads the shard. Only Propose and Linearizable know.
-func (r *Replica) IsLeader() bool { return r.group.IsLeader() }
+func (r *Replica) IsLeader() bool {
+	g := r.life.Load().group
+	return g != nil && r.damage.Load() == nil && g.IsLeader()
+}
 
 // StepDown hands leadership to another node that is up, where this one leads.
-func (r *Replica) StepDown() { r.group.StepDown() }
+func (r *Replica) StepDown() {
+	if g := r.life.Load().group; g != nil {
+		g.StepDown()
+	}
+}
 
 // Staleness returns how long ago this replica heard from its leader: 0 on the leader, and the greatest Duration where it
 // never did.
-func (r *Replica) Staleness() time.Duration { return r.group.Status().Staleness }
+func (r *Replica) Staleness() time.Duration { return r.Status().Staleness }
 
 // Ready says whether the shard has a leader and this replica has applied what it knows to be committed.
 func (r *Replica) Ready() bool {
-	s := r.group.Status()
+	s := r.Status()
 	return s.Leader.ID != "" && s.Staleness != math.MaxInt64 && s.Applied+readySlack >= s.Commit
 }
 
@@ -210,7 +271,7 @@ const readySlack = 256
 // Points returns where this replica stands in the sources of a generation; not ok for a generation that it does not
 // know.
 func (r *Replica) Points(id crdt.GenerationID) (points crdt.Frontier, index uint64, ok bool) {
-	st := r.machine.State()
+	st := r.State()
 	g := st.Generation(id)
 	if g == nil {
 		return nil, st.Index, false

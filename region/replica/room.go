@@ -19,5 +19,11 @@ func (r *Replica) room(k shard.Kind) error {
 	return r.hasRoom()
 }
 
-// UnderWay returns the bound on the bytes of commands that were proposed here and have no outcome yet.
-func (r *Replica) UnderWay() *limit.Limit { return r.group.UnderWay() }
+// UnderWay returns the bound on the bytes of commands that were proposed here and have no outcome yet: none where the
+// replica is out.
+func (r *Replica) UnderWay() *limit.Limit {
+	if g := r.life.Load().group; g != nil {
+		return g.UnderWay()
+	}
+	return new(limit.Limit)
+}

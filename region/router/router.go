@@ -153,11 +153,15 @@ func (r *Router) AtLeader(ctx context.Context, id keyspace.ShardID,
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	var hint group.Member
-	pause := firstPause
+	pause, asked := firstPause, 0
 	for {
 		leader := local.Leader()
 		if hint.ID != "" {
 			leader, hint = hint, group.Member{}
+		}
+		if leader.ID == "" && local.Damage() != nil { // it hears of no leader: any other node may
+			leader = group.Member{ID: r.o.Nodes[asked%len(r.o.Nodes)].ID}
+			asked++
 		}
 		err := r.try(ctx, local, leader, call)
 		if err == nil || !retriable(err) {
@@ -201,5 +205,5 @@ func (r *Router) try(ctx context.Context, local *replica.Replica, leader group.M
 // retriable says whether another try, here or elsewhere, can help.
 func retriable(err error) bool {
 	return errors.Is(err, group.ErrNotLeader) || errors.Is(err, group.ErrUnavailable) ||
-		errors.Is(err, group.ErrIndefinite) || errors.Is(err, group.ErrStopped)
+		errors.Is(err, group.ErrIndefinite) || errors.Is(err, group.ErrStopped) || errors.Is(err, replica.ErrDamaged)
 }

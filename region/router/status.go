@@ -14,6 +14,7 @@ import (
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
 	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/limit"
+	"github.com/watershed-db/watershed/region/replica"
 	"github.com/watershed-db/watershed/region/shard"
 )
 
@@ -43,6 +44,8 @@ func Status(err error, address func(node string) string) error {
 			detail.Leader = address(elsewhere.Leader.ID)
 		}
 		return withDetail(codes.Unavailable, err, detail)
+	case errors.Is(err, replica.ErrDamaged): // here; another node may have it whole
+		return withDetail(codes.Unavailable, err, &watershedv1.ErrorDetail{Reason: "damaged"})
 	case errors.Is(err, group.ErrTooLarge):
 		return status.Error(codes.ResourceExhausted, err.Error())
 	case errors.Is(err, group.ErrIndefinite):

@@ -38,7 +38,9 @@ func (s clusterService) Topology(ctx context.Context, _ *watershedv1.TopologyReq
 		Format: shard.Format,
 	}
 	if incoming, _ := metadata.FromIncomingContext(ctx); len(incoming.Get(forwarded)) > 0 {
-		out.Regions = []*watershedv1.Region{s.ownShards()}
+		own := s.ownShards()
+		own.Nodes = []*watershedv1.Node{{Id: s.o.Node, Up: true, Format: shard.Format, Damaged: s.damaged()}}
+		out.Regions = []*watershedv1.Region{own}
 		return out, nil
 	}
 	out.Regions = make([]*watershedv1.Region, len(s.o.Regions))
@@ -76,7 +78,7 @@ func (s *Server) ownRegion(ctx context.Context) *watershedv1.Region {
 	for i, n := range s.o.Nodes {
 		out.Nodes[i] = &watershedv1.Node{Id: n.ID, Grpc: n.GRPC, Http: n.HTTP, Up: n.ID == s.o.Node}
 		if n.ID == s.o.Node {
-			out.Nodes[i].Format = shard.Format
+			out.Nodes[i].Format, out.Nodes[i].Damaged = shard.Format, s.damaged()
 		} else {
 			asking.Go(func() { views[i] = s.askNode(ctx, n.GRPC) })
 		}
@@ -87,6 +89,9 @@ func (s *Server) ownRegion(ctx context.Context) *watershedv1.Region {
 			continue
 		}
 		out.Nodes[i].Up, out.Nodes[i].Format = true, v.GetFormat()
+		for _, n := range v.GetRegions()[0].GetNodes() {
+			out.Nodes[i].Damaged = append(out.Nodes[i].Damaged, n.GetDamaged()...)
+		}
 		for j, sh := range v.GetRegions()[0].GetShards() {
 			if j < len(out.Shards) && sh.GetLeader() == out.Nodes[i].GetId() && sh.GetTerm() >= out.Shards[j].GetTerm() {
 				out.Shards[j] = sh

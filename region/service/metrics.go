@@ -16,7 +16,7 @@ import (
 type shardMetrics struct {
 	router *router.Router
 
-	applied, leader, term, commands, watermark, horizon, expired, pending, records, offset, unreachable, missing *prometheus.Desc
+	applied, leader, term, commands, watermark, horizon, expired, pending, records, offset, unreachable, missing, damaged, damages *prometheus.Desc
 }
 
 // NewShardMetrics returns a collector of how the node's shards stand.
@@ -37,6 +37,8 @@ func NewShardMetrics(r *router.Router) prometheus.Collector {
 		pending:     desc("outbox_pending", "Rows that changed after they were planned or sent.", "job"),
 		records:     desc("source_records_total", "Records of the shard's sources by what became of them.", "job", "region", "outcome"),
 		offset:      desc("source_offset", "Sum over a region's sources of the offsets that the shard stands at.", "job", "region"),
+		damaged:     desc("replica_damaged", "1 where this node's replica is damaged and out: it is to be rebuilt."),
+		damages:     desc("replica_damages_total", "Times that this node's replica was found damaged."),
 		unreachable: desc("region_unreachable", "1 for a region that cannot be reached.", "region"),
 	}
 }
@@ -45,7 +47,7 @@ func NewShardMetrics(r *router.Router) prometheus.Collector {
 func (m *shardMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range [...]*prometheus.Desc{
 		m.applied, m.leader, m.term, m.commands, m.watermark, m.horizon, m.expired, m.pending, m.records, m.offset,
-		m.unreachable, m.missing,
+		m.unreachable, m.missing, m.damaged, m.damages,
 	} {
 		out <- d
 	}
@@ -67,6 +69,8 @@ func (m *shardMetrics) collect(out chan<- prometheus.Metric, r *replica.Replica)
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), append([]string{id}, labels...)...)
 	}
 	status, state := r.Status(), r.State()
+	gauge(m.damaged, truth(r.Damage() != nil))
+	counter(m.damages, r.Damages())
 	gauge(m.applied, float64(state.Index))
 	gauge(m.leader, truth(r.IsLeader()))
 	gauge(m.term, float64(status.Term))

@@ -64,16 +64,22 @@ func (p *Pages) Stop(within time.Duration) error {
 	return nil
 }
 
-// NotReady names the shards of this node that have no leader or lag behind it, "" for none.
+// NotReady names the shards of this node that have no leader, lag behind it or are damaged, "" for none.
 func NotReady(r *router.Router) string {
-	var waits []string
+	var waits, damaged []string
 	for i := range r.Shards() {
-		if !r.Replica(keyspace.ShardID(i)).Ready() {
+		if r.Replica(keyspace.ShardID(i)).Damage() != nil {
+			damaged = append(damaged, fmt.Sprint(i))
+		} else if !r.Replica(keyspace.ShardID(i)).Ready() {
 			waits = append(waits, fmt.Sprint(i))
 		}
 	}
-	if len(waits) == 0 {
-		return ""
+	var why []string
+	if len(damaged) > 0 {
+		why = append(why, "damaged, to be rebuilt: shard "+strings.Join(damaged, ", "))
 	}
-	return "no leader, or not caught up: shard " + strings.Join(waits, ", ")
+	if len(waits) > 0 {
+		why = append(why, "no leader, or not caught up: shard "+strings.Join(waits, ", "))
+	}
+	return strings.Join(why, "; ")
 }

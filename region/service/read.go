@@ -61,6 +61,9 @@ type part struct {
 
 // generation finds a job by name. One that was applied just now may not have reached this node: it waits a moment.
 func (s *Server) generation(ctx context.Context, name string) (*shard.Generation, error) {
+	if s.o.Router.Replica(0).Damage() != nil { // what it knows of jobs may be nothing
+		return s.generationElsewhere(name)
+	}
 	var found *shard.Generation
 	err := await(ctx, s.o.Router.Replica(0), knownWithin, func(st *shard.State) bool {
 		if e, ok := st.Registry().Job(name); ok {
@@ -72,6 +75,18 @@ func (s *Server) generation(ctx context.Context, name string) (*shard.Generation
 		return nil, status.Errorf(codes.NotFound, "there is no job %q", name)
 	}
 	return found, nil
+}
+
+// generationElsewhere finds a job by name in what shards other than the first know of it.
+func (s *Server) generationElsewhere(name string) (*shard.Generation, error) {
+	for i := 1; i < s.o.Router.Shards(); i++ {
+		for _, g := range s.o.Router.State(keyspace.ShardID(i)).Generations() {
+			if g.Name == name {
+				return g, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("shard 0: %w", replica.ErrDamaged)
 }
 
 // await waits until a replica's state is as wanted, but no longer than within.
@@ -113,6 +128,9 @@ func reflects(ctx context.Context, r *replica.Replica, id crdt.GenerationID, see
 
 // readHere hands out a shard's answer from this node's replica. It holds on to a snapshot until the last part is taken.
 func (s *Server) readHere(ctx context.Context, r *replica.Replica, q *query, out func(part) error) (err error) {
+	if r.Damage() != nil {
+		return fmt.Errorf("shard %d: %w", r.Shard(), replica.ErrDamaged)
+	}
 	if err := await(ctx, r, knownWithin, func(st *shard.State) bool { return st.Generation(q.generation) != nil }); err != nil {
 		return status.Errorf(codes.Unavailable, "shard %d has not been told of the job yet", r.Shard())
 	}

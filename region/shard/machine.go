@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -160,6 +161,19 @@ func (m *Machine) Snapshot() (*Snapshot, error) {
 		return nil, fmt.Errorf("snapshot of shard %d: %w", m.o.Shard, err)
 	}
 	return &Snapshot{State: m.state.Load(), cfg: &m.o.Config, view: v}, nil
+}
+
+// Verify reads the store's tables through, see keyspace.Store.Verify.
+func (m *Machine) Verify(ctx context.Context, pace func(ctx context.Context, bytes int) error) error {
+	return m.o.Store.Verify(ctx, pace)
+}
+
+// Wake wakes those that wait for Changed, though nothing has.
+func (m *Machine) Wake() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(m.mu.changed)
+	m.mu.changed = make(chan struct{})
 }
 
 // NewCheck returns the Check to propose: this replica's chain at its applied index.

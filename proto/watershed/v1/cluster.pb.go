@@ -239,7 +239,8 @@ type Node struct {
 	Grpc          string                 `protobuf:"bytes,2,opt,name=grpc,proto3" json:"grpc,omitempty"`
 	Http          string                 `protobuf:"bytes,3,opt,name=http,proto3" json:"http,omitempty"`
 	Up            bool                   `protobuf:"varint,4,opt,name=up,proto3" json:"up,omitempty"`
-	Format        uint32                 `protobuf:"varint,5,opt,name=format,proto3" json:"format,omitempty"` // highest that it knows; 0 where it did not say
+	Format        uint32                 `protobuf:"varint,5,opt,name=format,proto3" json:"format,omitempty"`  // highest that it knows; 0 where it did not say
+	Damaged       []*Damage              `protobuf:"bytes,6,rep,name=damaged,proto3" json:"damaged,omitempty"` // replicas that are out
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +310,82 @@ func (x *Node) GetFormat() uint32 {
 	return 0
 }
 
+func (x *Node) GetDamaged() []*Damage {
+	if x != nil {
+		return x.Damaged
+	}
+	return nil
+}
+
+// Damage says why a replica is out until it is rebuilt.
+type Damage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	File          string                 `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"` // where it was found
+	What          string                 `protobuf:"bytes,3,opt,name=what,proto3" json:"what,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,4,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"` // when
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Damage) Reset() {
+	*x = Damage{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Damage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Damage) ProtoMessage() {}
+
+func (x *Damage) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Damage.ProtoReflect.Descriptor instead.
+func (*Damage) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Damage) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *Damage) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *Damage) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Damage) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
 type Shard struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
@@ -325,7 +402,7 @@ type Shard struct {
 
 func (x *Shard) Reset() {
 	*x = Shard{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[4]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +414,7 @@ func (x *Shard) String() string {
 func (*Shard) ProtoMessage() {}
 
 func (x *Shard) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[4]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +427,7 @@ func (x *Shard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shard.ProtoReflect.Descriptor instead.
 func (*Shard) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{4}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Shard) GetShard() uint32 {
@@ -421,7 +498,7 @@ type PeerLag struct {
 
 func (x *PeerLag) Reset() {
 	*x = PeerLag{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[5]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +510,7 @@ func (x *PeerLag) String() string {
 func (*PeerLag) ProtoMessage() {}
 
 func (x *PeerLag) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[5]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +523,7 @@ func (x *PeerLag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerLag.ProtoReflect.Descriptor instead.
 func (*PeerLag) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{5}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PeerLag) GetRegion() string {
@@ -477,6 +554,110 @@ func (x *PeerLag) GetRecordsBehind() int64 {
 	return 0
 }
 
+type RebuildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`             // whose; "": the answering one's
+	Shards        []uint32               `protobuf:"varint,2,rep,packed,name=shards,proto3" json:"shards,omitempty"` // none: all damaged ones
+	Whole         bool                   `protobuf:"varint,3,opt,name=whole,proto3" json:"whole,omitempty"`          // replicas that are not known to be damaged, too
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebuildRequest) Reset() {
+	*x = RebuildRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebuildRequest) ProtoMessage() {}
+
+func (x *RebuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebuildRequest.ProtoReflect.Descriptor instead.
+func (*RebuildRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RebuildRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RebuildRequest) GetShards() []uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *RebuildRequest) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+type RebuildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shards        []uint32               `protobuf:"varint,1,rep,packed,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebuildResponse) Reset() {
+	*x = RebuildResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebuildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebuildResponse) ProtoMessage() {}
+
+func (x *RebuildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebuildResponse.ProtoReflect.Descriptor instead.
+func (*RebuildResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RebuildResponse) GetShards() []uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
 type RaiseRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Format        uint32                 `protobuf:"varint,1,opt,name=format,proto3" json:"format,omitempty"`
@@ -486,7 +667,7 @@ type RaiseRequest struct {
 
 func (x *RaiseRequest) Reset() {
 	*x = RaiseRequest{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +679,7 @@ func (x *RaiseRequest) String() string {
 func (*RaiseRequest) ProtoMessage() {}
 
 func (x *RaiseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +692,7 @@ func (x *RaiseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseRequest.ProtoReflect.Descriptor instead.
 func (*RaiseRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{6}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RaiseRequest) GetFormat() uint32 {
@@ -529,7 +710,7 @@ type RaiseResponse struct {
 
 func (x *RaiseResponse) Reset() {
 	*x = RaiseResponse{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[7]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -541,7 +722,7 @@ func (x *RaiseResponse) String() string {
 func (*RaiseResponse) ProtoMessage() {}
 
 func (x *RaiseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[7]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -554,7 +735,7 @@ func (x *RaiseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseResponse.ProtoReflect.Descriptor instead.
 func (*RaiseResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{7}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{10}
 }
 
 type CheckpointRequest struct {
@@ -566,7 +747,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +759,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +772,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{8}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CheckpointRequest) GetSavepoint() string {
@@ -610,7 +791,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[9]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +803,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[9]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +816,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{9}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CheckpointResponse) GetCheckpoint() *Checkpoint {
@@ -653,7 +834,7 @@ type CheckpointsRequest struct {
 
 func (x *CheckpointsRequest) Reset() {
 	*x = CheckpointsRequest{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[10]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +846,7 @@ func (x *CheckpointsRequest) String() string {
 func (*CheckpointsRequest) ProtoMessage() {}
 
 func (x *CheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[10]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +859,7 @@ func (x *CheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{10}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 type CheckpointsResponse struct {
@@ -692,7 +873,7 @@ type CheckpointsResponse struct {
 
 func (x *CheckpointsResponse) Reset() {
 	*x = CheckpointsResponse{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[11]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +885,7 @@ func (x *CheckpointsResponse) String() string {
 func (*CheckpointsResponse) ProtoMessage() {}
 
 func (x *CheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[11]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +898,7 @@ func (x *CheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{11}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CheckpointsResponse) GetCheckpoints() []*Checkpoint {
@@ -750,7 +931,7 @@ type DeleteSavepointRequest struct {
 
 func (x *DeleteSavepointRequest) Reset() {
 	*x = DeleteSavepointRequest{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[12]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +943,7 @@ func (x *DeleteSavepointRequest) String() string {
 func (*DeleteSavepointRequest) ProtoMessage() {}
 
 func (x *DeleteSavepointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[12]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +956,7 @@ func (x *DeleteSavepointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSavepointRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSavepointRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{12}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteSavepointRequest) GetSavepoint() string {
@@ -793,7 +974,7 @@ type DeleteSavepointResponse struct {
 
 func (x *DeleteSavepointResponse) Reset() {
 	*x = DeleteSavepointResponse{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[13]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +986,7 @@ func (x *DeleteSavepointResponse) String() string {
 func (*DeleteSavepointResponse) ProtoMessage() {}
 
 func (x *DeleteSavepointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[13]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +999,7 @@ func (x *DeleteSavepointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSavepointResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSavepointResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{13}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 // Checkpoint is a consistent cut over all shards of a region.
@@ -837,7 +1018,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[14]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +1030,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[14]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +1043,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{14}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Checkpoint) GetId() uint64 {
@@ -928,7 +1109,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[15]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1121,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[15]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1134,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{15}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ErrorDetail) GetLeader() string {
@@ -1013,13 +1194,19 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\treachable\x18\x03 \x01(\bR\treachable\x12(\n" +
 	"\x05nodes\x18\x04 \x03(\v2\x12.watershed.v1.NodeR\x05nodes\x12+\n" +
 	"\x06shards\x18\x05 \x03(\v2\x13.watershed.v1.ShardR\x06shards\x12\x12\n" +
-	"\x04note\x18\x06 \x01(\tR\x04note\"f\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\"\x96\x01\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04grpc\x18\x02 \x01(\tR\x04grpc\x12\x12\n" +
 	"\x04http\x18\x03 \x01(\tR\x04http\x12\x0e\n" +
 	"\x02up\x18\x04 \x01(\bR\x02up\x12\x16\n" +
-	"\x06format\x18\x05 \x01(\rR\x06format\"\xdb\x01\n" +
+	"\x06format\x18\x05 \x01(\rR\x06format\x12.\n" +
+	"\adamaged\x18\x06 \x03(\v2\x14.watershed.v1.DamageR\adamaged\"_\n" +
+	"\x06Damage\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
+	"\x04what\x18\x03 \x01(\tR\x04what\x12\x17\n" +
+	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"\xdb\x01\n" +
 	"\x05Shard\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x12\n" +
@@ -1033,7 +1220,13 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x1b\n" +
 	"\tsilent_ms\x18\x03 \x01(\x03R\bsilentMs\x12%\n" +
-	"\x0erecords_behind\x18\x04 \x01(\x03R\rrecordsBehind\"&\n" +
+	"\x0erecords_behind\x18\x04 \x01(\x03R\rrecordsBehind\"R\n" +
+	"\x0eRebuildRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06shards\x18\x02 \x03(\rR\x06shards\x12\x14\n" +
+	"\x05whole\x18\x03 \x01(\bR\x05whole\")\n" +
+	"\x0fRebuildResponse\x12\x16\n" +
+	"\x06shards\x18\x01 \x03(\rR\x06shards\"&\n" +
 	"\fRaiseRequest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\"\x0f\n" +
 	"\rRaiseResponse\"1\n" +
@@ -1066,14 +1259,15 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\vowner_epoch\x18\x03 \x01(\x04R\n" +
 	"ownerEpoch\x121\n" +
 	"\x06points\x18\x04 \x03(\v2\x19.watershed.v1.SourcePointR\x06points\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason2\xa2\x03\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason2\xea\x03\n" +
 	"\x0eClusterService\x12I\n" +
 	"\bTopology\x12\x1d.watershed.v1.TopologyRequest\x1a\x1e.watershed.v1.TopologyResponse\x12@\n" +
 	"\x05Raise\x12\x1a.watershed.v1.RaiseRequest\x1a\x1b.watershed.v1.RaiseResponse\x12O\n" +
 	"\n" +
 	"Checkpoint\x12\x1f.watershed.v1.CheckpointRequest\x1a .watershed.v1.CheckpointResponse\x12R\n" +
 	"\vCheckpoints\x12 .watershed.v1.CheckpointsRequest\x1a!.watershed.v1.CheckpointsResponse\x12^\n" +
-	"\x0fDeleteSavepoint\x12$.watershed.v1.DeleteSavepointRequest\x1a%.watershed.v1.DeleteSavepointResponseBBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
+	"\x0fDeleteSavepoint\x12$.watershed.v1.DeleteSavepointRequest\x1a%.watershed.v1.DeleteSavepointResponse\x12F\n" +
+	"\aRebuild\x12\x1c.watershed.v1.RebuildRequest\x1a\x1d.watershed.v1.RebuildResponseBBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
 
 var (
 	file_watershed_v1_cluster_proto_rawDescOnce sync.Once
@@ -1087,49 +1281,55 @@ func file_watershed_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_watershed_v1_cluster_proto_rawDescData
 }
 
-var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_watershed_v1_cluster_proto_goTypes = []any{
 	(*TopologyRequest)(nil),         // 0: watershed.v1.TopologyRequest
 	(*TopologyResponse)(nil),        // 1: watershed.v1.TopologyResponse
 	(*Region)(nil),                  // 2: watershed.v1.Region
 	(*Node)(nil),                    // 3: watershed.v1.Node
-	(*Shard)(nil),                   // 4: watershed.v1.Shard
-	(*PeerLag)(nil),                 // 5: watershed.v1.PeerLag
-	(*RaiseRequest)(nil),            // 6: watershed.v1.RaiseRequest
-	(*RaiseResponse)(nil),           // 7: watershed.v1.RaiseResponse
-	(*CheckpointRequest)(nil),       // 8: watershed.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),      // 9: watershed.v1.CheckpointResponse
-	(*CheckpointsRequest)(nil),      // 10: watershed.v1.CheckpointsRequest
-	(*CheckpointsResponse)(nil),     // 11: watershed.v1.CheckpointsResponse
-	(*DeleteSavepointRequest)(nil),  // 12: watershed.v1.DeleteSavepointRequest
-	(*DeleteSavepointResponse)(nil), // 13: watershed.v1.DeleteSavepointResponse
-	(*Checkpoint)(nil),              // 14: watershed.v1.Checkpoint
-	(*ErrorDetail)(nil),             // 15: watershed.v1.ErrorDetail
-	(*SourcePoint)(nil),             // 16: watershed.v1.SourcePoint
+	(*Damage)(nil),                  // 4: watershed.v1.Damage
+	(*Shard)(nil),                   // 5: watershed.v1.Shard
+	(*PeerLag)(nil),                 // 6: watershed.v1.PeerLag
+	(*RebuildRequest)(nil),          // 7: watershed.v1.RebuildRequest
+	(*RebuildResponse)(nil),         // 8: watershed.v1.RebuildResponse
+	(*RaiseRequest)(nil),            // 9: watershed.v1.RaiseRequest
+	(*RaiseResponse)(nil),           // 10: watershed.v1.RaiseResponse
+	(*CheckpointRequest)(nil),       // 11: watershed.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),      // 12: watershed.v1.CheckpointResponse
+	(*CheckpointsRequest)(nil),      // 13: watershed.v1.CheckpointsRequest
+	(*CheckpointsResponse)(nil),     // 14: watershed.v1.CheckpointsResponse
+	(*DeleteSavepointRequest)(nil),  // 15: watershed.v1.DeleteSavepointRequest
+	(*DeleteSavepointResponse)(nil), // 16: watershed.v1.DeleteSavepointResponse
+	(*Checkpoint)(nil),              // 17: watershed.v1.Checkpoint
+	(*ErrorDetail)(nil),             // 18: watershed.v1.ErrorDetail
+	(*SourcePoint)(nil),             // 19: watershed.v1.SourcePoint
 }
 var file_watershed_v1_cluster_proto_depIdxs = []int32{
 	2,  // 0: watershed.v1.TopologyResponse.regions:type_name -> watershed.v1.Region
 	3,  // 1: watershed.v1.Region.nodes:type_name -> watershed.v1.Node
-	4,  // 2: watershed.v1.Region.shards:type_name -> watershed.v1.Shard
-	5,  // 3: watershed.v1.Shard.lag:type_name -> watershed.v1.PeerLag
-	14, // 4: watershed.v1.CheckpointResponse.checkpoint:type_name -> watershed.v1.Checkpoint
-	14, // 5: watershed.v1.CheckpointsResponse.checkpoints:type_name -> watershed.v1.Checkpoint
-	16, // 6: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
-	0,  // 7: watershed.v1.ClusterService.Topology:input_type -> watershed.v1.TopologyRequest
-	6,  // 8: watershed.v1.ClusterService.Raise:input_type -> watershed.v1.RaiseRequest
-	8,  // 9: watershed.v1.ClusterService.Checkpoint:input_type -> watershed.v1.CheckpointRequest
-	10, // 10: watershed.v1.ClusterService.Checkpoints:input_type -> watershed.v1.CheckpointsRequest
-	12, // 11: watershed.v1.ClusterService.DeleteSavepoint:input_type -> watershed.v1.DeleteSavepointRequest
-	1,  // 12: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
-	7,  // 13: watershed.v1.ClusterService.Raise:output_type -> watershed.v1.RaiseResponse
-	9,  // 14: watershed.v1.ClusterService.Checkpoint:output_type -> watershed.v1.CheckpointResponse
-	11, // 15: watershed.v1.ClusterService.Checkpoints:output_type -> watershed.v1.CheckpointsResponse
-	13, // 16: watershed.v1.ClusterService.DeleteSavepoint:output_type -> watershed.v1.DeleteSavepointResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	5,  // 2: watershed.v1.Region.shards:type_name -> watershed.v1.Shard
+	4,  // 3: watershed.v1.Node.damaged:type_name -> watershed.v1.Damage
+	6,  // 4: watershed.v1.Shard.lag:type_name -> watershed.v1.PeerLag
+	17, // 5: watershed.v1.CheckpointResponse.checkpoint:type_name -> watershed.v1.Checkpoint
+	17, // 6: watershed.v1.CheckpointsResponse.checkpoints:type_name -> watershed.v1.Checkpoint
+	19, // 7: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
+	0,  // 8: watershed.v1.ClusterService.Topology:input_type -> watershed.v1.TopologyRequest
+	9,  // 9: watershed.v1.ClusterService.Raise:input_type -> watershed.v1.RaiseRequest
+	11, // 10: watershed.v1.ClusterService.Checkpoint:input_type -> watershed.v1.CheckpointRequest
+	13, // 11: watershed.v1.ClusterService.Checkpoints:input_type -> watershed.v1.CheckpointsRequest
+	15, // 12: watershed.v1.ClusterService.DeleteSavepoint:input_type -> watershed.v1.DeleteSavepointRequest
+	7,  // 13: watershed.v1.ClusterService.Rebuild:input_type -> watershed.v1.RebuildRequest
+	1,  // 14: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
+	10, // 15: watershed.v1.ClusterService.Raise:output_type -> watershed.v1.RaiseResponse
+	12, // 16: watershed.v1.ClusterService.Checkpoint:output_type -> watershed.v1.CheckpointResponse
+	14, // 17: watershed.v1.ClusterService.Checkpoints:output_type -> watershed.v1.CheckpointsResponse
+	16, // 18: watershed.v1.ClusterService.DeleteSavepoint:output_type -> watershed.v1.DeleteSavepointResponse
+	8,  // 19: watershed.v1.ClusterService.Rebuild:output_type -> watershed.v1.RebuildResponse
+	14, // [14:20] is the sub-list for method output_type
+	8,  // [8:14] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_watershed_v1_cluster_proto_init() }
@@ -1144,7 +1344,7 @@ func file_watershed_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_v1_cluster_proto_rawDesc), len(file_watershed_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

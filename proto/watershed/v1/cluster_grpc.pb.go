@@ -24,6 +24,7 @@ const (
 	ClusterService_Checkpoint_FullMethodName      = "/watershed.v1.ClusterService/Checkpoint"
 	ClusterService_Checkpoints_FullMethodName     = "/watershed.v1.ClusterService/Checkpoints"
 	ClusterService_DeleteSavepoint_FullMethodName = "/watershed.v1.ClusterService/DeleteSavepoint"
+	ClusterService_Rebuild_FullMethodName         = "/watershed.v1.ClusterService/Rebuild"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -43,6 +44,10 @@ type ClusterServiceClient interface {
 	// Checkpoints lists checkpoints, oldest first, then savepoints by name.
 	Checkpoints(ctx context.Context, in *CheckpointsRequest, opts ...grpc.CallOption) (*CheckpointsResponse, error)
 	DeleteSavepoint(ctx context.Context, in *DeleteSavepointRequest, opts ...grpc.CallOption) (*DeleteSavepointResponse, error)
+	// Rebuild drops a node's damaged replicas and takes them anew from their leaders, and returns when they have caught up.
+	// It fails with FAILED_PRECONDITION where a replica is not damaged, unless that is said to be meant, and where no other
+	// node leads the shard. It may be repeated.
+	Rebuild(ctx context.Context, in *RebuildRequest, opts ...grpc.CallOption) (*RebuildResponse, error)
 }
 
 type clusterServiceClient struct {
@@ -103,6 +108,16 @@ func (c *clusterServiceClient) DeleteSavepoint(ctx context.Context, in *DeleteSa
 	return out, nil
 }
 
+func (c *clusterServiceClient) Rebuild(ctx context.Context, in *RebuildRequest, opts ...grpc.CallOption) (*RebuildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RebuildResponse)
+	err := c.cc.Invoke(ctx, ClusterService_Rebuild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -120,6 +135,10 @@ type ClusterServiceServer interface {
 	// Checkpoints lists checkpoints, oldest first, then savepoints by name.
 	Checkpoints(context.Context, *CheckpointsRequest) (*CheckpointsResponse, error)
 	DeleteSavepoint(context.Context, *DeleteSavepointRequest) (*DeleteSavepointResponse, error)
+	// Rebuild drops a node's damaged replicas and takes them anew from their leaders, and returns when they have caught up.
+	// It fails with FAILED_PRECONDITION where a replica is not damaged, unless that is said to be meant, and where no other
+	// node leads the shard. It may be repeated.
+	Rebuild(context.Context, *RebuildRequest) (*RebuildResponse, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -144,6 +163,9 @@ func (UnimplementedClusterServiceServer) Checkpoints(context.Context, *Checkpoin
 }
 func (UnimplementedClusterServiceServer) DeleteSavepoint(context.Context, *DeleteSavepointRequest) (*DeleteSavepointResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSavepoint not implemented")
+}
+func (UnimplementedClusterServiceServer) Rebuild(context.Context, *RebuildRequest) (*RebuildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rebuild not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -256,6 +278,24 @@ func _ClusterService_DeleteSavepoint_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_Rebuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RebuildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).Rebuild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_Rebuild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).Rebuild(ctx, req.(*RebuildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -282,6 +322,10 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteSavepoint",
 			Handler:    _ClusterService_DeleteSavepoint_Handler,
+		},
+		{
+			MethodName: "Rebuild",
+			Handler:    _ClusterService_Rebuild_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
