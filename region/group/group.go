@@ -31,6 +31,7 @@ type Group struct {
 	fsm       *fsm
 	position  position
 	raft      *raft.Raft
+	reads     readRounds
 	underWay  *limit.Limit           // bytes of commands without an outcome
 	heir      atomic.Pointer[Member] // to whom leadership was handed when the disk stalled; nil while it doesn't
 

@@ -19,11 +19,8 @@ func (g *Group) Linearizable(ctx context.Context) (uint64, error) {
 	if !g.IsLeader() {
 		return 0, &NotLeaderError{Leader: g.Leader()}
 	}
-	if err := g.barrier(ctx); err != nil {
-		return 0, err
-	}
-	commit := g.raft.CommitIndex()
-	if err := g.readError(g.await(ctx, g.raft.VerifyLeader)); err != nil {
+	commit, err := g.readIndex(ctx)
+	if err != nil {
 		return 0, err
 	}
 	index, err := g.lastCommand(commit)
@@ -59,8 +56,7 @@ func (g *Group) barrier(ctx context.Context) error {
 	if err := g.readError(g.await(ctx, func() raft.Future { return g.raft.Barrier(timeout) })); err != nil {
 		return err
 	}
-	// A term that changed under way leaves the barrier to the next read. The present term may be later than the
-	// barrier's only if this node stopped leading, which VerifyLeader would find.
+	// A term that changed under way leaves the barrier to the next read.
 	if g.raft.CurrentTerm() == term {
 		g.mu.Lock()
 		g.mu.barrier = max(g.mu.barrier, term)

@@ -23,6 +23,7 @@ const (
 type transport struct {
 	*raft.NetworkTransport
 	stream   *stream
+	acks     acks
 	patience time.Duration // within which a failed request for a vote is worth repeating
 	leading  atomic.Pointer[func(term uint64) bool]
 	member   atomic.Pointer[func(id raft.ServerID) bool]
@@ -79,7 +80,11 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		} else if err := t.hold(args.Term); err != nil {
 			return err
 		}
+		sent := time.Now()
 		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+		if err == nil {
+			t.acks.note(id, args, resp, sent)
+		}
 		var unreachable *dialError
 		if !errors.As(err, &unreachable) || isHeartbeat(args) {
 			return err
