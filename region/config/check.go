@@ -161,6 +161,7 @@ func (k *checker) tuning(c Config) {
 	r := c.Raft
 	k.refuse(r.Election != 0 && r.Heartbeat != 0 && r.Election < r.Heartbeat, "raft.election", "raft.heartbeat or more",
 		"is %s", r.Election)
+	k.refuse(r.Lease != 0 && r.Heartbeat != 0 && r.Lease < r.Heartbeat/4, "raft.lease", "a quarter of raft.heartbeat or more", "is %s", r.Lease)
 	k.refuse(r.Lease != 0 && r.Heartbeat != 0 && r.Lease > r.Heartbeat, "raft.lease", "raft.heartbeat or less", "is %s", r.Lease)
 	levels := []string{"trace", "debug", "info", "warn", "error"}
 	k.refuse(!slices.Contains(levels, c.Log.Level), "log.level", strings.Join(levels, " | "), "is %q", c.Log.Level)

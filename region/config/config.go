@@ -86,7 +86,7 @@ type Worker struct {
 
 // Raft tunes the region's Raft groups.
 type Raft struct {
-	Heartbeat Duration `yaml:"heartbeat,omitempty"` // 0: 300ms, alone 50ms
+	Heartbeat Duration `yaml:"heartbeat,omitempty"` // 0: 2s, alone 50ms
 	Election  Duration `yaml:"election,omitempty"`
 	Lease     Duration `yaml:"lease,omitempty"`
 	Commit    Duration `yaml:"commit,omitempty"`
@@ -142,7 +142,7 @@ func (c Config) Defaults() Config {
 	or(&c.Worker.Memory, 256<<20)
 	or(&c.Worker.FlushInterval, Duration(15*time.Millisecond))
 	or(&c.Worker.EmptyInterval, Duration(time.Second))
-	or(&c.Raft.Commit, Duration(50*time.Millisecond))
+	or(&c.Raft.Commit, Duration(time.Second))
 	or(&c.Raft.Propose, Duration(10*time.Second))
 	or(&c.Raft.LogBytes, 64<<20)
 	or(&c.Store.Cache, 128<<20)

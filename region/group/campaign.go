@@ -29,7 +29,7 @@ func (g *Group) watchPeers() {
 		case peer := <-g.transport.stream.lost:
 			if time.Since(last) > campaignPause && g.shouldCampaign(peer) {
 				last = time.Now()
-				g.campaign()
+				g.Campaign()
 			}
 		case <-g.stopped:
 			return
@@ -101,8 +101,12 @@ func (g *Group) pause(d time.Duration) bool {
 	}
 }
 
-// campaign has this node ask for votes at once, by the message that hands on leadership, sent to itself.
-func (g *Group) campaign() {
+// Campaign has this node ask for votes at once where it follows and its disk answers, by the message that hands on
+// leadership, sent to itself. The leader that the others have does not keep them from voting; terms and logs do.
+func (g *Group) Campaign() {
+	if g.raft.State() != raft.Follower || g.host.Stalled() {
+		return
+	}
 	self := raft.ServerID(g.host.cfg.NodeID)
 	address := raft.ServerAddress(g.transport.stream.address)
 	args := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{

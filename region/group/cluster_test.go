@@ -81,7 +81,7 @@ func testConfig(dir, id string, members []Member) Config {
 		CommitTimeout: 20 * time.Millisecond, TransportTimeout: 2 * time.Second,
 	}
 	if len(members) > 1 {
-		cfg.LeaderLeaseTimeout = 300 * time.Millisecond // the machine that tests may be busy
+		cfg.HeartbeatTimeout, cfg.LeaderLeaseTimeout = 400*time.Millisecond, 400*time.Millisecond
 	}
 	return cfg
 }

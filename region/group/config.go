@@ -44,15 +44,17 @@ type Config struct {
 	// write of the node's stores fails with the first error, and Raft may panic over that. Required.
 	Fatal func(error)
 
-	// HeartbeatTimeout is how long a follower waits for its leader before it asks for votes (default 300 ms; 50 ms where it is
-	// the only member).
+	// HeartbeatTimeout is how long a follower waits for its leader before it asks for votes (default 2 s; 50 ms where it is
+	// the only member). Short ones cost: a leader sends heartbeats ten times as often, for every group. Whoever finds out
+	// sooner that a leader is lost calls Campaign.
 	HeartbeatTimeout time.Duration
 	// ElectionTimeout is how long a candidate waits for votes; at least HeartbeatTimeout, which is the default.
 	ElectionTimeout time.Duration
-	// LeaderLeaseTimeout is how long a leader leads without hearing from a majority; at most HeartbeatTimeout (default
-	// 200 ms).
+	// LeaderLeaseTimeout is how long a leader leads without hearing from a majority; at most HeartbeatTimeout, and at least
+	// a quarter of it, since heartbeats come no more often than every fifth (default half of it).
 	LeaderLeaseTimeout time.Duration
-	// CommitTimeout is how long the leader of an idle group waits before it repeats its commit index (default 50 ms).
+	// CommitTimeout is how long the leader of an idle group waits before it repeats its commit index (default 1 s). It has
+	// told it before, right after the last entry.
 	CommitTimeout time.Duration
 	// TransportTimeout bounds one remote call (default 5 s); a snapshot gets it once per 256 KiB.
 	TransportTimeout time.Duration
@@ -86,14 +88,14 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
-	election := 300 * time.Millisecond
+	election := 2 * time.Second
 	if len(c.Members) == 1 {
 		election = 50 * time.Millisecond // it waits for nobody
 	}
 	orDuration(&c.HeartbeatTimeout, election)
 	orDuration(&c.ElectionTimeout, c.HeartbeatTimeout)
-	orDuration(&c.LeaderLeaseTimeout, min(c.HeartbeatTimeout, 200*time.Millisecond))
-	orDuration(&c.CommitTimeout, 50*time.Millisecond)
+	orDuration(&c.LeaderLeaseTimeout, c.HeartbeatTimeout/2)
+	orDuration(&c.CommitTimeout, time.Second)
 	orDuration(&c.TransportTimeout, 5*time.Second)
 	orDuration(&c.ProposeTimeout, 10*time.Second)
 	orDuration(&c.StoreTimeout, 10*time.Second)
@@ -172,6 +174,8 @@ func (c Config) Validate() error {
 	refuse(c.LeaderLeaseTimeout > c.HeartbeatTimeout, "LeaderLeaseTimeout: %v must be at most HeartbeatTimeout, %v",
 		c.LeaderLeaseTimeout, c.HeartbeatTimeout)
 	refuse(c.StallTimeout > c.StoreTimeout, "StallTimeout: %v must be at most StoreTimeout, %v", c.StallTimeout, c.StoreTimeout)
+	refuse(c.LeaderLeaseTimeout < c.HeartbeatTimeout/4, "LeaderLeaseTimeout: %v must be at least a quarter of HeartbeatTimeout, "+
+		"%v: heartbeats come no more often than every fifth", c.LeaderLeaseTimeout, c.HeartbeatTimeout)
 	refuse(c.MaxCommand < 0 || c.MaxCommand > 1<<30, "MaxCommand: %d must be 1 to %d", c.MaxCommand, 1<<30)
 	refuse(c.MaxUnderWay < 0, "MaxUnderWay: %d must not be negative", c.MaxUnderWay)
 	if len(errs) > 0 {

@@ -228,7 +228,12 @@ func (g *Group) run(stable *shardStable) error {
 	}
 	silence.ask(g.raft)
 	g.transport.servesBy(g.isMember)
-	g.transport.leadBy(func(term uint64) bool { return g.raft.State() == raft.Leader && g.raft.CurrentTerm() == term })
+	g.transport.leadBy(func() (term, commit uint64) {
+		if g.raft.State() != raft.Leader {
+			return 0, 0
+		}
+		return g.raft.CurrentTerm(), g.raft.CommitIndex()
+	})
 	g.running.Go(func() {
 		defer close(g.watched)
 		g.watchLeader(notices)

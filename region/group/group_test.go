@@ -45,8 +45,8 @@ func TestLeaderKilled(t *testing.T) {
 // TestFailoverBeforeHeartbeatTimeout kills the leader's process, so to say, where the timeout alone would take much longer.
 func TestFailoverBeforeHeartbeatTimeout(t *testing.T) {
 	const timeout = patience / 2
-	c := newCluster(t, 3, func(cfg *Config) { cfg.HeartbeatTimeout = timeout })
-	c.nodes[0].group.campaign()
+	c := newCluster(t, 3, func(cfg *Config) { cfg.HeartbeatTimeout, cfg.LeaderLeaseTimeout = timeout, timeout })
+	c.nodes[0].group.Campaign()
 	index := c.propose("before")
 	killed := c.leader()
 	c.await("all to follow", func() bool {

@@ -230,10 +230,13 @@ func TestReplicationWaitsForAnUnreachablePeer(t *testing.T) {
 	b.Close() // its shard is refused from here on
 	leads := make(chan bool, 1)
 	leads <- true
-	a.leadBy(func(term uint64) bool {
+	a.leadBy(func() (term, commit uint64) {
 		led := <-leads
 		leads <- led
-		return led && term == 4
+		if led {
+			return 4, 1
+		}
+		return 0, 0
 	})
 	args := func(term uint64) *raft.AppendEntriesRequest {
 		return &raft.AppendEntriesRequest{Term: term, PrevLogEntry: 1, PrevLogTerm: 1}

@@ -138,6 +138,7 @@ type ShardLog struct {
 	mu struct {
 		sync.RWMutex
 		first, last uint64 // bounds of what is stored, both 0 when nothing is
+		lastTerm    uint64 // of the entry at last, 0 where unknown
 	}
 }
 
@@ -164,6 +165,11 @@ func (l *ShardLog) load() error {
 		if l.mu.last, err = logIndexOf(iter.Key()); err != nil {
 			return err
 		}
+		var entry raft.Log
+		if err := decodeLogValue(iter.Value(), &entry); err != nil {
+			return err
+		}
+		l.mu.lastTerm = entry.Term
 	}
 	return iter.Error()
 }
@@ -188,6 +194,14 @@ func (l *ShardLog) LastIndex() (uint64, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.mu.last, nil
+}
+
+// LastTerm returns the term of the last entry stored, 0 where that is not known: there is none, or a conflicting tail was
+// just dropped.
+func (l *ShardLog) LastTerm() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.mu.lastTerm
 }
 
 // GetLog fills entry with a copy of what is stored at index, or returns raft.ErrLogNotFound.
@@ -261,7 +275,7 @@ func (l *ShardLog) StoreLogs(entries []*raft.Log) error {
 	if l.mu.first == 0 {
 		l.mu.first = entries[0].Index
 	}
-	l.mu.last = entries[len(entries)-1].Index
+	l.mu.last, l.mu.lastTerm = entries[len(entries)-1].Index, entries[len(entries)-1].Term
 	return nil
 }
 
@@ -282,11 +296,11 @@ func (l *ShardLog) DeleteRange(low, high uint64) error {
 	l.mu.Lock()
 	switch {
 	case low <= first && high >= last:
-		l.mu.first, l.mu.last = 0, 0
+		l.mu.first, l.mu.last, l.mu.lastTerm = 0, 0, 0
 	case low <= first:
 		l.mu.first = high + 1
 	default:
-		l.mu.last = low - 1
+		l.mu.last, l.mu.lastTerm = low-1, 0 // the leader's entries follow at once
 	}
 	l.mu.Unlock()
 	batch := l.store.db.NewBatch()

@@ -79,7 +79,7 @@ func (t *transport) hold(term uint64) error {
 		if !stalled {
 			return nil
 		}
-		if leading := t.leading.Load(); leading == nil || !(*leading)(term) {
+		if !t.leads(term) {
 			return errStalled
 		}
 		select {
@@ -96,12 +96,14 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline{AppendPipeline: p, transport: t}, nil
+	return &pipeline{AppendPipeline: p, transport: t, id: id, target: target}, nil
 }
 
 type pipeline struct {
 	raft.AppendPipeline
 	transport *transport
+	id        raft.ServerID
+	target    raft.ServerAddress
 }
 
 // AppendEntries sends entries without waiting for the answer.
@@ -109,5 +111,6 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 	if err := p.transport.hold(args.Term); err != nil {
 		return nil, err
 	}
+	p.transport.notices.sent(p.id, p.target, args)
 	return p.AppendPipeline.AppendEntries(args, resp)
 }

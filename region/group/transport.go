@@ -19,16 +19,18 @@ const (
 // transport is Raft's transport with four differences. Heartbeats go through Raft's main loop, since answering them
 // beside it can let logs diverge (hashicorp/raft#695). Votes are asked for again when a pooled connection turns out to be
 // dead, or the first election after a peer's restart would count that as a refusal. And replication to a peer that can't
-// be reached waits for it here, because Raft's own pauses grow to ten seconds. And a leader whose disk stalls sends nothing.
+// be reached waits for it here, because Raft's own pauses grow to ten seconds. And a leader whose disk stalls sends nothing;
+// any other tells its followers soon what was committed last (notices).
 type transport struct {
 	*raft.NetworkTransport
 	stream   *stream
 	acks     acks
 	patience time.Duration // within which a failed request for a vote is worth repeating
-	leading  atomic.Pointer[func(term uint64) bool]
+	reigns   atomic.Pointer[func() (term, commit uint64)]
 	member   atomic.Pointer[func(id raft.ServerID) bool]
 	stall    func() (stalled bool, changed <-chan struct{})
 	silence  *silence // nil where there is nothing to rebuild
+	notices  notices
 }
 
 var (
@@ -38,7 +40,7 @@ var (
 )
 
 func newTransport(s *stream, cfg *Config, guard *guard, logger hclog.Logger) *transport {
-	return &transport{
+	t := &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			ServerAddressProvider: s.listener.book,
 			Logger:                logger,
@@ -50,10 +52,34 @@ func newTransport(s *stream, cfg *Config, guard *guard, logger hclog.Logger) *tr
 		patience: cfg.ElectionTimeout / 2,
 		stall:    guard.stall,
 	}
+	t.notices.send, t.notices.reign = t.sendNotice, t.reign
+	t.notices.mu.to = map[raft.ServerID]*notice{}
+	return t
 }
 
-// leadBy tells the transport how to ask whether this node leads at a term.
-func (t *transport) leadBy(leading func(term uint64) bool) { t.leading.Store(&leading) }
+// leadBy tells the transport how to ask for the term at which this node leads, 0 where it doesn't, and its commit index.
+func (t *transport) leadBy(reign func() (term, commit uint64)) { t.reigns.Store(&reign) }
+
+func (t *transport) reign() (term, commit uint64) {
+	if reign := t.reigns.Load(); reign != nil {
+		return (*reign)()
+	}
+	return 0, 0
+}
+
+// leads says whether this node leads at a term.
+func (t *transport) leads(term uint64) bool {
+	now, _ := t.reign()
+	return now == term
+}
+
+// sendNotice sends what tells a follower no more than what is committed. What goes wrong with it is left to the next
+// message of Raft's own.
+func (t *transport) sendNotice(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest) {
+	if stalled, _ := t.stall(); !stalled {
+		_ = t.NetworkTransport.AppendEntries(id, target, args, new(raft.AppendEntriesResponse))
+	}
+}
 
 // servesBy tells the transport how to ask whether a node is in the group.
 func (t *transport) servesBy(member func(id raft.ServerID) bool) { t.member.Store(&member) }
@@ -63,6 +89,7 @@ func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // Close ends every connection, pooled ones too, and all calls that wait.
 func (t *transport) Close() error {
+	t.notices.close()
 	err := t.NetworkTransport.Close()
 	t.CloseStreams()
 	return err
@@ -80,6 +107,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		} else if err := t.hold(args.Term); err != nil {
 			return err
 		}
+		t.notices.sent(id, target, args)
 		sent := time.Now()
 		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
 		if err == nil {
@@ -89,7 +117,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		if !errors.As(err, &unreachable) || isHeartbeat(args) {
 			return err
 		}
-		if leading := t.leading.Load(); leading == nil || !(*leading)(args.Term) {
+		if !t.leads(args.Term) {
 			return err
 		}
 		if member := t.member.Load(); member != nil && !(*member)(id) { // it is to come back no more
