@@ -71,6 +71,9 @@ func openEngine(dir string, o engineOptions) (*engine, error) {
 			DataCorruption: func(i pebble.DataCorruptionInfo) { o.fatal(&DamageError{File: i.Path, Err: i.Details}) },
 		},
 	}
+	// The default scheduler looks ten times a second whether more compactions are allowed than were; here that never
+	// changes, and a store for every shard would wake an idle node all the time.
+	opts.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 	db, err := pebble.Open(dir, opts)
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", dir, err)
