@@ -23,6 +23,7 @@ import (
 	"github.com/watershed-db/watershed/region/coordinator"
 	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/limit"
+	"github.com/watershed-db/watershed/region/probe"
 	"github.com/watershed-db/watershed/region/replica"
 	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/service"
@@ -84,6 +85,8 @@ type Node struct {
 	http     net.Listener
 	peers    *peers
 	objects  objects.Store // of checkpoints; nil without
+	prober   *probe.Prober // nil where the node is alone in its region
+	probing  func()        // ends the prober
 	server   *service.Server
 	pages    *service.Pages
 	closing  sync.Once
@@ -120,6 +123,9 @@ func Open(o Options) (node *Node, err error) {
 		return nil, err
 	}
 	if err := n.checkPins(); err != nil {
+		return nil, err
+	}
+	if err := n.openProbe(); err != nil {
 		return nil, err
 	}
 	if err := n.wire(); err != nil {
@@ -216,7 +222,7 @@ func (n *Node) wire() (err error) {
 	first := n.replicas[0]
 	leads := coordinator.New(coordinator.Options{
 		Deployment: c.Deployment, Region: c.RegionID(), Nodes: ids, Shards: n.env.Router, Logs: n.o.Parts.Logs,
-		Logger: n.o.Logger.Named("coordinator"), Changed: first.Changed,
+		Logger: n.o.Logger.Named("coordinator"), Changed: first.Changed, Dead: n.dead,
 		NotLeader: func() error { return n.env.Router.Status(&group.NotLeaderError{Leader: first.Leader()}) },
 	})
 	first.Lead(leads.Run)
@@ -321,6 +327,9 @@ func (n *Node) close() error {
 		if l != nil {
 			l.Close() // closed already where it was served
 		}
+	}
+	if n.probing != nil {
+		n.probing()
 	}
 	stopped := make([]error, len(n.replicas))
 	var stopping sync.WaitGroup

@@ -39,6 +39,7 @@ var may = map[string][]string{
 	"region/group":              {"region/limit"},
 	"region/limit":              {},
 	"region/placement":          {},
+	"region/probe":              {},
 	"region/shard":              {"crdt", "keyspace", "processor/job"},
 	"region/replica":            {"crdt", "keyspace", "region/group", "region/limit", "region/shard"},
 	"region/router":             {"crdt", "keyspace", "proto", "region/group", "region/limit", "region/replica", "region/shard"},

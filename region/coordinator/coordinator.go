@@ -34,6 +34,9 @@ type Options struct {
 	Changed func() <-chan struct{}
 	// NotLeader returns the status that sends a worker to shard 0's leader.
 	NotLeader func() error
+	// Dead says whether a node is known not to serve any more: its worker's sources move without a grace. Default: none is
+	// known to be.
+	Dead func(node string) bool
 
 	Tick  time.Duration // between looks at what the shards lack (default 1 s)
 	Look  time.Duration // between looks at the log's topics (default 5 s)
@@ -74,6 +77,9 @@ func New(o Options) *Coordinator {
 	}
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
+	}
+	if o.Dead == nil {
+		o.Dead = func(string) bool { return false }
 	}
 	c := &Coordinator{o: o}
 	c.notes.logger = o.Logger

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -429,4 +430,23 @@ func TestWorkersKeepTheirSources(t *testing.T) {
 	if at.Worker != "w1" || at.LogEnd != 7 || at.Offset != 5 {
 		t.Fatalf("%+v", at)
 	}
+}
+
+// The sources of a node that is dead move at once, also where its session still stands, and where it never had one.
+func TestSourcesOfADeadNodeMove(t *testing.T) {
+	f := newFixture(t)
+	f.logs.set("events", Topic{ID: "one", Partitions: 2})
+	f.apply("")
+	f.c.o.Grace = 10 * patience
+	var dead atomic.Pointer[string]
+	dead.Store(new(string))
+	f.c.o.Dead = func(node string) bool { return node == *dead.Load() }
+	f.run()
+	f.await("leading", f.c.Leading)
+	one, two := f.work("w1", "d"), f.work("w2", "d")
+	one.awaitSources(t, 1)
+	two.awaitSources(t, 1)
+	name := "w1"
+	dead.Store(&name)
+	two.awaitSources(t, 2)
 }

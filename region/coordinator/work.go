@@ -86,7 +86,7 @@ func (c *Coordinator) Work(stream regionv1.CoordinatorService_WorkServer) error 
 	for {
 		assignment, current := c.assignment(name, now)
 		if !current {
-			return status.Error(codes.Aborted, "the worker has another session")
+			return status.Error(codes.Aborted, "the session is over: the worker has another one, or was taken for dead")
 		}
 		if assignment != nil && assignment.Revision != sent {
 			if err := stream.Send(assignment); err != nil {
@@ -183,7 +183,7 @@ func (c *Coordinator) stop(ctx context.Context, t Task, reason string) {
 // assignLoop keeps the assignment up to registry and workers.
 func (c *Coordinator) assignLoop(ctx context.Context) {
 	began := time.Now()
-	pause := time.NewTicker(min(c.o.Grace/4, 50*time.Millisecond))
+	pause := time.NewTicker(min(c.o.Grace/4, 100*time.Millisecond))
 	defer pause.Stop()
 	for {
 		c.assign(began)
@@ -195,18 +195,26 @@ func (c *Coordinator) assignLoop(ctx context.Context) {
 	}
 }
 
-// assign makes the assignment anew. A new coordinator waits for all workers, but not for longer than the grace.
+// assign makes the assignment anew. A new coordinator waits for all workers that may come, but not for longer than the
+// grace.
 func (c *Coordinator) assign(began time.Time) {
 	registry := c.registry()
+	dead := map[string]bool{}
+	for _, node := range c.o.Nodes {
+		dead[node] = c.o.Dead(node)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.mu.settled && len(c.mu.members) < len(c.o.Nodes) && time.Since(began) < c.o.Grace {
+	if !c.mu.settled && time.Since(began) < c.o.Grace && slices.ContainsFunc(c.o.Nodes, func(node string) bool {
+		return c.mu.members[node] == nil && !dead[node]
+	}) {
 		return
 	}
 	c.mu.settled = true
 	for name, w := range c.mu.members {
-		if !w.gone.IsZero() && time.Since(w.gone) >= c.o.Grace {
+		if dead[name] || !w.gone.IsZero() && time.Since(w.gone) >= c.o.Grace {
 			delete(c.mu.members, name)
+			w.session.wake() // where it lasts after all it ends, and the worker begins another
 		}
 	}
 	next := Assign(tasksOf(registry), slices.Collect(maps.Keys(c.mu.members)), c.mu.assigned)

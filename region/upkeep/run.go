@@ -25,7 +25,7 @@ type Options struct {
 	Peers   *peer.Shard // of the same shard
 	// UnreachableAfter is for how long nothing is heard from a region before it counts as unreachable (default 3 s).
 	UnreachableAfter time.Duration
-	Every            time.Duration    // how often Run looks (default 100 ms)
+	Every            time.Duration    // how often Run looks (default 200 ms)
 	Now              func() time.Time // default: time.Now
 	Logger           hclog.Logger     // default: none
 }
@@ -39,7 +39,7 @@ func Run(ctx context.Context, o Options) {
 		o.UnreachableAfter = 3 * time.Second
 	}
 	if o.Every == 0 {
-		o.Every = 100 * time.Millisecond
+		o.Every = 200 * time.Millisecond
 	}
 	if o.Now == nil {
 		o.Now = time.Now
