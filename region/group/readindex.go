@@ -71,6 +71,10 @@ func (g *Group) runReadRounds() {
 	}
 }
 
+// askAgain is how long a round waits for the answers to heartbeats that were sent after it began. The one that Raft's check
+// asks for may be left out where another is just under way.
+const askAgain = 20 * time.Millisecond
+
 // readRound makes sure of the commit index: that of a leader that has applied something of its own term, and that a
 // majority still followed after it was looked at, at the same term all the while.
 func (g *Group) readRound() (uint64, error) {
@@ -90,7 +94,7 @@ func (g *Group) readRound() (uint64, error) {
 			return 0, &NotLeaderError{Leader: g.Leader()}
 		}
 		followed, moved := g.followed(term, began)
-		again := time.NewTimer(g.host.cfg.CommitTimeout)
+		again := time.NewTimer(askAgain)
 		for waiting := true; waiting && !followed; {
 			select {
 			case <-moved:
