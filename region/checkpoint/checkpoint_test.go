@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -523,4 +524,21 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestADownloadThatBreaksOff is tried again.
+func TestADownloadThatBreaksOff(t *testing.T) {
+	w := newWorld(t, new(objects.Memory), 1, "n1")
+	w.writeAll(2)
+	must(t, 0, onlyErr(w.keeper("n1", Policy{}).Checkpoint(t.Context())))
+	var broken atomic.Bool
+	w.store.Hook = func(method, _ string) error {
+		if method == "Download" && broken.CompareAndSwap(false, true) {
+			return errInjected
+		}
+		return nil
+	}
+	if got, err := w.fetch(restored(w.scope, 2), Latest); err != nil || got[0] != "n1 at 2" || !broken.Load() {
+		t.Fatal(got, err)
+	}
 }

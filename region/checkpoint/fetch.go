@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
@@ -288,10 +289,31 @@ func isThere(path string, f File) bool {
 	return err == nil && sum == f.SHA256
 }
 
+// tries is how often a file is asked for whose download breaks off, and between tries the wait grows by pauseStep.
+const (
+	tries     = 5
+	pauseStep = 500 * time.Millisecond
+)
+
+// fetchFile downloads a file, again where the connection breaks.
+func fetchFile(ctx context.Context, store objects.Store, key, path string, f File) error {
+	for try := 1; ; try++ {
+		err := download(ctx, store, key, path, f)
+		if err == nil || try == tries || ctx.Err() != nil || errors.Is(err, ErrTorn) || errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		select {
+		case <-time.After(time.Duration(try) * pauseStep):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // ShardDir names the folder of a shard below Fetch's.
 func ShardDir(shard int) string { return fmt.Sprintf("%04d", shard) }
 
-func fetchFile(ctx context.Context, store objects.Store, key, path string, f File) (err error) {
+func download(ctx context.Context, store objects.Store, key, path string, f File) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}

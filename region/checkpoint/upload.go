@@ -56,7 +56,7 @@ type UploaderOptions struct {
 	// Lineage is this node's knowledge of which history it belongs to.
 	Lineage *Lineage
 	Metrics *Metrics
-	// Grace is how long what nothing names is left alone: an upload of a shard must take less (default 6 h).
+	// Grace is how long what nothing names is left alone: an upload of a shard must take less than a quarter of it (default 3 h).
 	Grace time.Duration
 	// Look is how often what is in the bucket is looked at instead of remembered (default 10 min).
 	Look time.Duration
@@ -64,7 +64,7 @@ type UploaderOptions struct {
 }
 
 // DefaultGrace is how long a table stays that no manifest names.
-const DefaultGrace = 6 * time.Hour
+const DefaultGrace = 3 * time.Hour
 
 // defaultLook is how long it may take until tables that someone else has removed are missed.
 const defaultLook = 10 * time.Minute
@@ -186,8 +186,8 @@ func (u *Uploader) upload(ctx context.Context, s *uploading, o Order) (Part, err
 	if err := u.send(ctx, s, dir, m); err != nil {
 		return Part{}, err
 	}
-	if took := u.o.Now().Sub(began); took > u.o.Grace/2 {
-		return Part{}, fmt.Errorf("it took %s, more than half of what unnamed tables are kept for; what was sent is used next time",
+	if took := u.o.Now().Sub(began); took > u.o.Grace/4 {
+		return Part{}, fmt.Errorf("it took %s, more than a quarter of what unnamed tables are kept for; what was sent is used next time",
 			took.Round(time.Second))
 	}
 	body := encode(m)
@@ -257,7 +257,7 @@ func (u *Uploader) look(ctx context.Context, s *uploading, shard int) error {
 	err := u.o.Store.List(ctx, prefix, func(i objects.Info) bool {
 		sum := strings.TrimPrefix(i.Key, prefix)
 		size, named := sizes[sum]
-		there[sum] = named && size == i.Size || now.Sub(i.Modified) < u.o.Grace/4
+		there[sum] = named && size == i.Size || now.Sub(i.Modified) < u.o.Grace/2
 		return true
 	})
 	if err != nil {

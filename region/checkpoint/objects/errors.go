@@ -18,7 +18,7 @@ func (s *S3) fail(doing, key string, err error) error {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s %s: %w", doing, key, context.Canceled)
 	case kind == nil:
-		return fmt.Errorf("%s %s in %s: %s: %w", doing, key, s.o.Location, server(err), errors.Unwrap(err))
+		return fmt.Errorf("%s %s in %s: %s: %w", doing, key, s.o.Location, server(err), cause(err))
 	case kind == ErrNotFound || kind == ErrExists:
 		return fmt.Errorf("%s %s: %w", doing, key, kind)
 	}
@@ -32,6 +32,15 @@ func server(err error) string {
 		return api.ErrorCode() + ": " + api.ErrorMessage()
 	}
 	return "no answer"
+}
+
+// cause returns what a request failed for, without the library's words around it.
+func cause(err error) error {
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) && operation.Err != nil {
+		return operation.Err
+	}
+	return err
 }
 
 // kindOf sorts what the library returns; nil where it is none of ours.
