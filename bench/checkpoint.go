@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/watershed-db/watershed/jepsen/s3"
+	"github.com/watershed-db/watershed/proto/client"
 )
 
 // checkpoints is a region that keeps checkpoints in an object store on this machine.
@@ -22,6 +23,8 @@ type checkpoints struct {
 	url   string
 	made  int64 // events in Kafka
 	rides *rides
+	// patient waits for checkpoints.
+	patient *client.Client
 }
 
 // measureCheckpoint measures what checkpoints cost and how soon a region is back from one: beside loading all of it again.
@@ -73,6 +76,10 @@ func (c *checkpoints) live(ctx context.Context, watershed, jobs string, events, 
 		return err
 	}
 	defer c.stop()
+	if c.patient, err = client.New(c.grpc, client.WithPatience(10*time.Minute)); err != nil {
+		return err
+	}
+	defer c.patient.Close()
 	if err := c.apply(ctx, "", "bench-rides"); err != nil {
 		return err
 	}
@@ -142,7 +149,7 @@ func (c *checkpoints) now(ctx context.Context, what string) error {
 		return err
 	}
 	began := time.Now()
-	made, err := c.client.Checkpoint(ctx, "")
+	made, err := c.patient.Checkpoint(ctx, "")
 	if err != nil {
 		return err
 	}
