@@ -40,7 +40,7 @@ type live struct {
 
 func measureLive(ctx context.Context, watershed, jobs string, keys int, rate float64, take time.Duration) error {
 	before := load()
-	l, err := newLive(ctx, watershed, jobs, rate)
+	l, err := newLive(ctx, watershed, filepath.Join(jobs, "live.yaml"), rate)
 	if err != nil {
 		return err
 	}
@@ -72,8 +72,8 @@ func measureLive(ctx context.Context, watershed, jobs string, keys int, rate flo
 	return nil
 }
 
-// newLive deploys a region that runs the job of jobs/live.yaml.
-func newLive(ctx context.Context, watershed, jobs string, rate float64) (*live, error) {
+// newLive deploys a region that runs the job of a file, which reads topic bench-live.
+func newLive(ctx context.Context, watershed, file string, rate float64) (*live, error) {
 	d, err := deploy(ctx, watershed)
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func newLive(ctx context.Context, watershed, jobs string, rate float64) (*live, 
 		l.crossed[p] = map[int64]time.Time{}
 	}
 	if err = d.apply(ctx, "", "bench-rows"); err == nil {
-		err = d.apply(ctx, filepath.Join(jobs, "live.yaml"), "bench-live")
+		err = d.apply(ctx, file, "bench-live")
 	}
 	if err == nil {
 		l.k, err = producer(d.kafka)

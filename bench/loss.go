@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -26,7 +27,7 @@ func measureLoss(ctx context.Context, args []string) error {
 		return errors.New("--watershed and a positive --kills are needed")
 	}
 	before := load()
-	l, err := newLive(ctx, *watershed, *jobs, *rate)
+	l, err := newLive(ctx, *watershed, filepath.Join(*jobs, "live.yaml"), *rate)
 	if err != nil {
 		return err
 	}

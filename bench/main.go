@@ -21,6 +21,8 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	"region":     measureRegion,
 	"loss":       measureLoss,
 	"checkpoint": measureCheckpoint,
+	"soak":       measureSoak,
+	"watchers":   measureWatchers,
 }
 
 func main() {

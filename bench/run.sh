@@ -2,7 +2,7 @@
 # Measures Watershed on this machine and prints Markdown tables: `watershed run` beside a hand-written scan of the same
 # files, then one region of three nodes fed from an embedded Kafka, and what the
 # loss of a node costs it. bench/RESULTS.md says what they mean.
-# Usage: bench/run.sh [run|region|checkpoint|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE, KILLS,
+# Usage: bench/run.sh [run|region|checkpoint|soak|watchers|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE, KILLS,
 # CHECKPOINT_EVENTS and CHECKPOINT_KEYS from the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -35,10 +35,20 @@ checkpoint() {
   "$dir/bench" checkpoint --watershed "$dir/watershed" --events "${CHECKPOINT_EVENTS:-2000000}" --keys "${CHECKPOINT_KEYS:-1000000}"
 }
 
+soak() { # --minutes N: 30 by default
+  "$dir/bench" soak --watershed "$dir/watershed" --minutes "${MINUTES:-30}"
+}
+
+watchers() {
+  "$dir/bench" watchers --watershed "$dir/watershed"
+}
+
 case $what in
+soak) soak ;;
+watchers) watchers ;;
 run) run ;;
 region) region ;;
 checkpoint) checkpoint ;;
 all) run && region && checkpoint ;;
-*) echo "usage: bench/run.sh [run|region|checkpoint|all]" >&2 && exit 2 ;;
+*) echo "usage: bench/run.sh [run|region|checkpoint|soak|watchers|all]" >&2 && exit 2 ;;
 esac

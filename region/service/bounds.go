@@ -20,9 +20,9 @@ const (
 
 // bounds are what the gRPC port takes on at a time.
 type bounds struct {
-	calls, inner    *limit.Limit // unary, from outside and within the region
-	scans, reads    *limit.Limit // streams of rows, from outside and within the region
-	watchers, peers *limit.Limit
+	calls, inner              *limit.Limit // unary, from outside and within the region
+	scans, reads              *limit.Limit // streams of rows, from outside and within the region
+	watchers, peers, remember *limit.Limit
 }
 
 func newBounds(c config.Limits, shown *limit.Set) *bounds {
@@ -34,6 +34,7 @@ func newBounds(c config.Limits, shown *limit.Set) *bounds {
 		reads:    shown.Add(limit.New("region_reads", "reads", int64(c.Calls+c.Scans), callWait)),
 		watchers: shown.Add(limit.New("watchers", "watchers", int64(c.Watchers), streamWait)),
 		peers:    shown.Add(limit.New("peer_streams", "streams", maxPeerStreams, streamWait)),
+		remember: shown.Add(limit.New("watched_rows", "rows", maxRemembered, streamWait)),
 	}
 }
 

@@ -58,6 +58,8 @@ type Server struct {
 	metrics  *callMetrics
 	refusals refusals
 	bounds   *bounds
+	feeds    feeds
+	wholes   chan struct{} // held by watchers that look at all rows
 }
 
 // ErrPortInUse says that something else listens on an address of this node's.
@@ -80,7 +82,7 @@ func New(o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
-	s := &Server{o: o, health: health.NewServer(), metrics: newCallMetrics(o.Registerer)}
+	s := &Server{o: o, health: health.NewServer(), metrics: newCallMetrics(o.Registerer), wholes: make(chan struct{}, maxWholes)}
 	s.bounds = newBounds(o.Limits, o.Bounds)
 	s.refusals.logger = o.Logger
 	s.refusals.counter = newRefused(o.Registerer)

@@ -11,8 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/watershed-db/watershed/crdt"
-	"github.com/watershed-db/watershed/keyspace"
 	"github.com/watershed-db/watershed/processor/job"
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
 	"github.com/watershed-db/watershed/region/replica"
@@ -20,12 +18,15 @@ import (
 )
 
 const (
-	// gather is how long changes of a shard gather before they are sent.
-	gather = 10 * time.Millisecond
-	// maxDirty bounds the keys that wait to be sent to one watcher of a shard; past it all rows are looked at.
-	maxDirty = 1 << 16
-	// maxSent bounds what a watcher is remembered to have been sent, by shard.
-	maxSent = 1 << 16
+	// maxQueued bounds the rows that wait to be sent to one watcher of a shard; past it all rows are looked at.
+	maxQueued = 1 << 14
+	// maxSent bounds what a watcher is remembered to have been sent, by shard, and maxRemembered what all are.
+	maxSent       = 1 << 16
+	maxRemembered = 1 << 20
+	// maxWholes bounds the watchers that look at all rows at a time.
+	maxWholes = 4
+	// wholeWithin is for how long one of them counts.
+	wholeWithin = 5 * time.Second
 )
 
 // Watch implements the service. Rows come from this node's replicas, whatever the consistency; a change that follows
@@ -52,7 +53,7 @@ func (s stateService) Watch(in *watershedv1.WatchRequest, stream watershedv1.Sta
 	return shards.Wait()
 }
 
-// watch follows one shard for one watcher.
+// watch is one watcher of one shard. What it has not sent yet is bounded: one that falls behind further looks at all rows.
 type watch struct {
 	server  *Server
 	replica *replica.Replica
@@ -60,20 +61,16 @@ type watch struct {
 	send    func(*watershedv1.WatchResponse) error
 	wake    chan struct{} // holds one
 
-	watermark int64                    // rows up to here were sent as complete
-	copies    map[crdt.RegionID]uint32 // that the rows were read from
-	sent      map[sentKey]struct{}     // rows that were sent, so that they can be taken back; nil when there were too many
+	sent map[sentKey]struct{} // rows that were sent, so that they can be taken back; nil when there were too many
 
 	mu struct {
 		sync.Mutex
-		dirty map[string]ends // key to the window ends that changed
-		all   bool            // too many keys changed
-		look  bool            // something else changed: look at copies and watermark
+		queue []*told
+		rows  int   // in queue
+		all   bool  // it has missed some: all rows are looked at
+		err   error // why nothing more comes
 	}
 }
-
-// ends are window ends: the least and the greatest.
-type ends struct{ from, to int64 }
 
 type sentKey struct {
 	end int64
@@ -81,82 +78,111 @@ type sentKey struct {
 }
 
 func newWatch(s *Server, r *replica.Replica, q *query, send func(*watershedv1.WatchResponse) error) *watch {
-	w := &watch{server: s, replica: r, q: q, send: send, wake: make(chan struct{}, 1), sent: map[sentKey]struct{}{}}
-	w.mu.dirty = map[string]ends{}
-	return w
+	return &watch{server: s, replica: r, q: q, send: send, wake: make(chan struct{}, 1), sent: map[sentKey]struct{}{}}
 }
 
 func (w *watch) run(ctx context.Context) error {
-	stop := w.replica.Observe(w.observe)
-	defer stop()
-	if g := w.replica.State().Generation(w.q.generation); g != nil {
-		w.watermark, w.copies = g.Watermark, copiesOf(g)
-	}
+	defer w.server.feeds.join(w.server, w)()
+	defer w.forget()
 	for {
-		changed := w.replica.Changed()
-		if w.moved() {
-			if err := w.flush(ctx); err != nil {
-				return err
-			}
+		if err := w.flush(ctx); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-changed:
 		case <-w.wake:
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(gather):
 		}
 	}
 }
 
-// observe notes what a command changed. It is called by the goroutine that applies commands.
-func (w *watch) observe(c shard.Change) {
-	if c.Generation != w.q.generation {
-		return
-	}
-	window := w.q.sel.job.Window
+// told takes rows that changed. It does not block.
+func (w *watch) told(t *told) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.mu.look = w.mu.look || c.Whole
-	for _, slot := range c.Slots {
-		if w.mu.all {
-			break
-		}
-		from, to := window.Windows(slot.Time, slot.Class)
-		if window.Kind == keyspace.Session { // which session the cell is in, its neighbours say
-			from, to = window.SlotStart(slot.Time), crdt.MaxTime
-		}
-		x, ok := w.mu.dirty[string(slot.Key)]
-		if !ok {
-			x = ends{from, to}
-		}
-		w.mu.dirty[string(slot.Key)] = ends{min(x.from, from), max(x.to, to)}
-		w.mu.all = len(w.mu.dirty) >= maxDirty
+	if w.mu.rows += len(t.rows); w.mu.rows > maxQueued {
+		w.mu.all = true
 	}
+	if w.mu.all {
+		w.mu.queue, w.mu.rows = nil, 0
+	} else {
+		w.mu.queue = append(w.mu.queue, t)
+	}
+	w.rouse()
+}
+
+// lost has all rows looked at.
+func (w *watch) lost() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.all, w.mu.queue, w.mu.rows = true, nil, 0
+	w.rouse()
+}
+
+// fail ends the watch.
+func (w *watch) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.err = err
+	w.rouse()
+}
+
+func (w *watch) rouse() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
 }
 
-// moved says whether there is anything to look at.
-func (w *watch) moved() bool {
-	g := w.replica.State().Generation(w.q.generation)
+// flush sends what it was told.
+func (w *watch) flush(ctx context.Context) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return g == nil || len(w.mu.dirty) > 0 || w.mu.all || w.mu.look || g.Watermark > w.watermark
+	queue, all, err := w.mu.queue, w.mu.all, w.mu.err
+	w.mu.queue, w.mu.rows, w.mu.all = nil, 0, false
+	w.mu.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case all:
+		return w.whole(ctx)
+	}
+	latest := map[sentKey]*told{} // of a row that changed again before it was sent, the last state
+	if len(queue) > 1 {
+		for _, t := range queue {
+			for _, r := range t.rows {
+				latest[keyOf(r)] = t
+			}
+		}
+	}
+	for _, t := range queue {
+		b := &watchBatch{watch: w, ctx: ctx, state: t.state}
+		span := w.q.sel.span(t.g)
+		w.expire(t.g)
+		for _, r := range t.rows {
+			if r.End <= span.From || r.End > span.To || len(queue) > 1 && latest[keyOf(r)] != t {
+				continue
+			}
+			if err := b.add(r); err != nil {
+				return err
+			}
+		}
+		if err := b.flush(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// flush sends the rows that changed since the last time.
-func (w *watch) flush(ctx context.Context) (err error) {
-	w.mu.Lock()
-	dirty, all := w.mu.dirty, w.mu.all
-	w.mu.dirty, w.mu.all, w.mu.look = map[string]ends{}, false, false
-	w.mu.Unlock()
+// whole sends all rows as they are now.
+func (w *watch) whole(ctx context.Context) (err error) {
+	select {
+	case w.server.wholes <- struct{}{}:
+		leave := sync.OnceFunc(func() { <-w.server.wholes })
+		defer time.AfterFunc(wholeWithin, leave).Stop() // one who reads slowly holds up no other
+		defer leave()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	snap, err := w.replica.Snapshot()
 	if err != nil {
 		return err
@@ -166,54 +192,44 @@ func (w *watch) flush(ctx context.Context) (err error) {
 	if g == nil {
 		return status.Error(codes.NotFound, "the job was deleted")
 	}
-	copies := copiesOf(g)
-	for region, n := range copies { // a copy that was installed may differ anywhere
-		all = all || w.copies[region] != n
-	}
+	w.expire(g)
 	b := &watchBatch{watch: w, ctx: ctx, state: toShardState(w.replica, w.server.o.Region, snap.State, g)}
 	span := w.q.sel.span(g)
 	span.Hidden = true
-	if len(w.sent) > maxSent/2 {
-		maps.DeleteFunc(w.sent, func(k sentKey, _ struct{}) bool { return k.end <= g.Horizon })
-	}
-	closed := w.watermark
-	w.watermark, w.copies = g.Watermark, copies
-	if all {
-		clear(dirty)
-		if err := snap.Rows(g, span, b.add); err != nil {
-			return err
-		}
-		return b.flush()
-	}
-	for key, x := range dirty {
-		part := span
-		part.From, part.To = max(span.From, x.from-1), min(span.To, x.to)
-		if err := snap.RowsOf(g, []byte(key), part, b.add); err != nil {
-			return err
-		}
-	}
-	if closed < g.Watermark { // these are complete now
-		part := span
-		part.From, part.To = max(span.From, closed), min(span.To, g.Watermark)
-		err := snap.Rows(g, part, func(r *job.Row) error {
-			if x, ok := dirty[string(r.Key)]; ok && x.from <= r.End && r.End <= x.to || r.Hidden {
-				return nil
-			}
-			return b.add(r)
-		})
-		if err != nil {
-			return err
-		}
+	if err := snap.Rows(g, span, b.add); err != nil {
+		return err
 	}
 	return b.flush()
 }
 
-func copiesOf(g *shard.Generation) map[crdt.RegionID]uint32 {
-	out := map[crdt.RegionID]uint32{}
-	for _, region := range g.Groups() {
-		out[region] = g.Copy(region)
+func keyOf(r *job.Row) sentKey { return sentKey{r.End, string(r.Key)} }
+
+// expire forgets rows that are gone, when there are many.
+func (w *watch) expire(g *shard.Generation) {
+	if len(w.sent) <= maxSent/2 {
+		return
 	}
-	return out
+	before := len(w.sent)
+	maps.DeleteFunc(w.sent, func(k sentKey, _ struct{}) bool { return k.end <= g.Horizon })
+	w.server.bounds.remember.Give(int64(before - len(w.sent)))
+}
+
+// forget gives back what is remembered of rows that were sent: from here on every hidden row that changed is taken back,
+// sent or not.
+func (w *watch) forget() {
+	w.server.bounds.remember.Give(int64(len(w.sent)))
+	w.sent = nil
+}
+
+// remember notes that a row was sent, as far as there is room for that.
+func (w *watch) remember(k sentKey) {
+	switch _, known := w.sent[k]; {
+	case w.sent == nil || known:
+	case len(w.sent) >= maxSent || w.server.bounds.remember.Take(1) != nil:
+		w.forget()
+	default:
+		w.sent[k] = struct{}{}
+	}
 }
 
 // watchBatch gathers rows for one message.
@@ -237,12 +253,12 @@ func (b *watchBatch) add(r *job.Row) error {
 	switch {
 	case r.Hidden:
 		row.Retracted, row.Values = true, nil
-		delete(b.sent, k)
-	case b.sent == nil:
-	case len(b.sent) >= maxSent:
-		b.sent = nil // from here on every hidden row that changed is taken back, sent or not
+		if known {
+			delete(b.sent, k)
+			b.server.bounds.remember.Give(1)
+		}
 	default:
-		b.sent[k] = struct{}{}
+		b.remember(k)
 	}
 	if b.rows = append(b.rows, row); len(b.rows) < batchRows {
 		return b.ctx.Err()
