@@ -75,6 +75,7 @@ type Node struct {
 	o        Options
 	env      *Env
 	registry *prometheus.Registry
+	scrubber *scrubber
 	lock     *os.File
 	cache    *pebble.Cache
 	bounds   *limit.Set
@@ -242,6 +243,7 @@ func (n *Node) wire() (err error) {
 	}
 	n.registry.MustRegister(service.NewShardMetrics(n.env.Router), n.peers)
 	registerDisk(n.registry, n.host)
+	n.scrubber = newScrubber(n.registry)
 	n.showBounds()
 	n.server = service.New(o)
 	n.pages = service.NewPages(n.registry, func() string { return service.NotReady(n.env.Router) }, n.o.Logger)
@@ -265,6 +267,11 @@ var errEnded = errors.New("a part of the node ended by itself")
 func (n *Node) Run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return n.server.Serve(n.grpc) })
+	scrubbed := make(chan struct{})
+	go func() {
+		defer close(scrubbed)
+		n.scrubber.run(ctx, n.env)
+	}()
 	running.Go(func() error { return n.pages.Serve(n.http) })
 	running.Go(func() error { return n.watchDisk(ctx) })
 	var parts sync.WaitGroup
@@ -289,6 +296,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.server.Drain()
 	n.stepDown()
 	parts.Wait()
+	<-scrubbed
 	closed := n.Close()
 	return errors.Join(running.Wait(), closed)
 }

@@ -51,6 +51,9 @@ func newPeers(env *Env, replicas []*replica.Replica) *peers {
 		r.Lead(s.Run)
 		r.Lead(func(ctx context.Context) {
 			upkeep.Run(ctx, upkeep.Options{
+				Compare: func(ctx context.Context, index uint64, chain crdt.Hash) upkeep.Verdict {
+					return compare(ctx, env, r, index, chain)
+				},
 				Replica: r, Peers: s, UnreachableAfter: c.Peers.UnreachableAfter.D(), Logger: env.Logger.Named("upkeep"),
 			})
 		})

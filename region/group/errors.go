@@ -33,6 +33,10 @@ var (
 	// ErrStateAhead is explained with ErrStateBehind.
 	ErrStateAhead = errors.New("state is ahead of the log")
 
+	// ErrLogDamaged says that the node's Raft log, which all its groups share, is not what was written: the node may have
+	// forgotten what it acknowledged, and must not vote under its name any more.
+	ErrLogDamaged = errors.New("the node's Raft log is damaged: remove its data folder and add the node under a new id")
+
 	// ErrAlone says that a group with one member has nobody to be rebuilt from.
 	ErrAlone = errors.New("the region has no other node")
 

@@ -59,6 +59,9 @@ func openLogStore(dir string, fs vfs.FS, logger hclog.Logger, guard *guard) (*Lo
 	opts.EventListener = &pebble.EventListener{
 		// A flush or compaction that failed is not tried again: the next one could take pages for written that are lost.
 		BackgroundError: func(err error) { guard.fail(fmt.Errorf("log store background work: %w", err)) },
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			guard.fail(fmt.Errorf("%w: %s: %w", ErrLogDamaged, info.Path, info.Details))
+		},
 		DiskSlow: func(info pebble.DiskSlowInfo) {
 			logger.Warn("disk is slow", "operation", info.OpType.String(), "path", info.Path, "duration", info.Duration)
 		},
@@ -67,6 +70,9 @@ func openLogStore(dir string, fs vfs.FS, logger hclog.Logger, guard *guard) (*Lo
 		},
 	}
 	db, err := pebble.Open(dir, opts)
+	if pebble.IsCorruptionError(err) {
+		return nil, fmt.Errorf("open log store: %w: %w", ErrLogDamaged, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open log store: %w", err)
 	}

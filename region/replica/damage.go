@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/keyspace"
 	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/shard"
@@ -36,6 +37,9 @@ const (
 
 // isDamage says whether an error concerns one replica alone and what it holds.
 func isDamage(err error) bool {
+	if errors.Is(err, group.ErrLogDamaged) {
+		return false // of the whole node
+	}
 	return keyspace.IsDamage(err) || errors.Is(err, shard.ErrState) || errors.Is(err, shard.ErrDiverged) ||
 		errors.Is(err, group.ErrCorrupt) || errors.Is(err, group.ErrStateBehind)
 }
@@ -114,6 +118,15 @@ func (r *Replica) Verify(ctx context.Context, pace func(ctx context.Context, byt
 		return err
 	}
 	return r.life.Load().machine.Verify(ctx, pace)
+}
+
+// ChainAt returns the hash chain of this replica's state at an index, once it is applied; not ok where that was too long ago.
+func (r *Replica) ChainAt(ctx context.Context, index uint64) (chain crdt.Hash, ok bool, err error) {
+	if err := r.WaitApplied(ctx, index); err != nil {
+		return chain, false, err
+	}
+	chain, ok = r.life.Load().machine.ChainAt(index)
+	return chain, ok, nil
 }
 
 // Out takes the replica out, for a reason that somebody else has found.

@@ -60,6 +60,19 @@ func (s shardService) Points(ctx context.Context, in *regionv1.PointsRequest) (*
 	return &regionv1.PointsResponse{Frontier: crdt.AppendFrontier(nil, points), Known: known, AppliedIndex: index}, nil
 }
 
+// Chain implements the service.
+func (s shardService) Chain(ctx context.Context, in *regionv1.ChainRequest) (*regionv1.ChainResponse, error) {
+	r, err := s.replica(in.GetDeployment(), in.GetShard())
+	if err != nil {
+		return nil, err
+	}
+	chain, known, err := r.ChainAt(ctx, in.GetIndex())
+	if err != nil {
+		return nil, err
+	}
+	return &regionv1.ChainResponse{Known: known, Chain: chain[:]}, nil
+}
+
 // Advance implements the service.
 func (s shardService) Advance(ctx context.Context, in *regionv1.AdvanceRequest) (*regionv1.AdvanceResponse, error) {
 	r, err := s.replica(in.GetDeployment(), in.GetShard())

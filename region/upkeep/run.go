@@ -21,6 +21,9 @@ type Replica interface {
 
 // Options says what Run works on.
 type Options struct {
+	// Compare tells whether a majority of the replicas holds a chain at an index (default: it does). It sees to a leader that
+	// is Wrong.
+	Compare func(ctx context.Context, index uint64, chain crdt.Hash) Verdict
 	Replica Replica
 	Peers   *peer.Shard // of the same shard
 	// UnreachableAfter is for how long nothing is heard from a region before it counts as unreachable (default 3 s).
@@ -72,6 +75,11 @@ func once(ctx context.Context, o Options, d *Decider, logger hclog.Logger) error
 	}
 	s.Now = o.Now()
 	for _, c := range d.Decide(s) {
+		if check, ok := c.(*shard.Check); ok && o.Compare != nil {
+			if v := o.Compare(ctx, check.Index, check.Chain); v != Right {
+				continue // proposed by a leader that is wrong, it would stop those that are right
+			}
+		}
 		within, cancel := context.WithTimeout(ctx, proposeWithin)
 		res, err := o.Replica.Propose(within, c)
 		cancel()

@@ -137,6 +137,118 @@ func (UploadOutcome) EnumDescriptor() ([]byte, []int) {
 	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{1}
 }
 
+type ChainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChainRequest) Reset() {
+	*x = ChainRequest{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChainRequest) ProtoMessage() {}
+
+func (x *ChainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChainRequest.ProtoReflect.Descriptor instead.
+func (*ChainRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ChainRequest) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *ChainRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ChainRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type ChainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Known         bool                   `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"` // false where that index was applied too long ago
+	Chain         []byte                 `protobuf:"bytes,2,opt,name=chain,proto3" json:"chain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChainResponse) Reset() {
+	*x = ChainResponse{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChainResponse) ProtoMessage() {}
+
+func (x *ChainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChainResponse.ProtoReflect.Descriptor instead.
+func (*ChainResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ChainResponse) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *ChainResponse) GetChain() []byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
 type PointsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
@@ -148,7 +260,7 @@ type PointsRequest struct {
 
 func (x *PointsRequest) Reset() {
 	*x = PointsRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[0]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -160,7 +272,7 @@ func (x *PointsRequest) String() string {
 func (*PointsRequest) ProtoMessage() {}
 
 func (x *PointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[0]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -173,7 +285,7 @@ func (x *PointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PointsRequest.ProtoReflect.Descriptor instead.
 func (*PointsRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{0}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PointsRequest) GetDeployment() string {
@@ -208,7 +320,7 @@ type PointsResponse struct {
 
 func (x *PointsResponse) Reset() {
 	*x = PointsResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[1]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -220,7 +332,7 @@ func (x *PointsResponse) String() string {
 func (*PointsResponse) ProtoMessage() {}
 
 func (x *PointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[1]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -233,7 +345,7 @@ func (x *PointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PointsResponse.ProtoReflect.Descriptor instead.
 func (*PointsResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{1}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PointsResponse) GetFrontier() []byte {
@@ -268,7 +380,7 @@ type AdvanceRequest struct {
 
 func (x *AdvanceRequest) Reset() {
 	*x = AdvanceRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[2]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -280,7 +392,7 @@ func (x *AdvanceRequest) String() string {
 func (*AdvanceRequest) ProtoMessage() {}
 
 func (x *AdvanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[2]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -293,7 +405,7 @@ func (x *AdvanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceRequest.ProtoReflect.Descriptor instead.
 func (*AdvanceRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{2}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AdvanceRequest) GetDeployment() string {
@@ -329,7 +441,7 @@ type AdvanceResponse struct {
 
 func (x *AdvanceResponse) Reset() {
 	*x = AdvanceResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[3]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -341,7 +453,7 @@ func (x *AdvanceResponse) String() string {
 func (*AdvanceResponse) ProtoMessage() {}
 
 func (x *AdvanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[3]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -354,7 +466,7 @@ func (x *AdvanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceResponse.ProtoReflect.Descriptor instead.
 func (*AdvanceResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{3}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AdvanceResponse) GetOutcome() Outcome {
@@ -396,7 +508,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[4]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +520,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[4]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +533,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{4}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ProposeRequest) GetDeployment() string {
@@ -454,7 +566,7 @@ type ProposeResponse struct {
 
 func (x *ProposeResponse) Reset() {
 	*x = ProposeResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[5]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -466,7 +578,7 @@ func (x *ProposeResponse) String() string {
 func (*ProposeResponse) ProtoMessage() {}
 
 func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[5]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -479,7 +591,7 @@ func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeResponse.ProtoReflect.Descriptor instead.
 func (*ProposeResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{5}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProposeResponse) GetResult() *Result {
@@ -505,7 +617,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[6]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +629,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[6]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +642,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{6}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Result) GetIndex() uint64 {
@@ -593,7 +705,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[7]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +717,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[7]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +730,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{7}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReadRequest) GetDeployment() string {
@@ -655,7 +767,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[8]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +779,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[8]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +792,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{8}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReadResponse) GetState() *v1.ShardState {
@@ -723,7 +835,7 @@ type WorkerReport struct {
 
 func (x *WorkerReport) Reset() {
 	*x = WorkerReport{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[9]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +847,7 @@ func (x *WorkerReport) String() string {
 func (*WorkerReport) ProtoMessage() {}
 
 func (x *WorkerReport) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[9]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +860,7 @@ func (x *WorkerReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerReport.ProtoReflect.Descriptor instead.
 func (*WorkerReport) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{9}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WorkerReport) GetDeployment() string {
@@ -793,7 +905,7 @@ type SourceReport struct {
 
 func (x *SourceReport) Reset() {
 	*x = SourceReport{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[10]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +917,7 @@ func (x *SourceReport) String() string {
 func (*SourceReport) ProtoMessage() {}
 
 func (x *SourceReport) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[10]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +930,7 @@ func (x *SourceReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceReport.ProtoReflect.Descriptor instead.
 func (*SourceReport) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{10}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SourceReport) GetGeneration() []byte {
@@ -874,7 +986,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +998,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +1011,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{11}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Assignment) GetRevision() uint64 {
@@ -934,7 +1046,7 @@ type JobAssignment struct {
 
 func (x *JobAssignment) Reset() {
 	*x = JobAssignment{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1058,7 @@ func (x *JobAssignment) String() string {
 func (*JobAssignment) ProtoMessage() {}
 
 func (x *JobAssignment) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1071,7 @@ func (x *JobAssignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobAssignment.ProtoReflect.Descriptor instead.
 func (*JobAssignment) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{12}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobAssignment) GetGeneration() []byte {
@@ -994,7 +1106,7 @@ type AssignedSource struct {
 
 func (x *AssignedSource) Reset() {
 	*x = AssignedSource{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1118,7 @@ func (x *AssignedSource) String() string {
 func (*AssignedSource) ProtoMessage() {}
 
 func (x *AssignedSource) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1131,7 @@ func (x *AssignedSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedSource.ProtoReflect.Descriptor instead.
 func (*AssignedSource) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{13}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AssignedSource) GetSource() []byte {
@@ -1057,7 +1169,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1181,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1194,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{14}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UploadRequest) GetDeployment() string {
@@ -1141,7 +1253,7 @@ type UploadResponse struct {
 
 func (x *UploadResponse) Reset() {
 	*x = UploadResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1265,7 @@ func (x *UploadResponse) String() string {
 func (*UploadResponse) ProtoMessage() {}
 
 func (x *UploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1278,7 @@ func (x *UploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadResponse.ProtoReflect.Descriptor instead.
 func (*UploadResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{15}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UploadResponse) GetOutcome() UploadOutcome {
@@ -1221,7 +1333,7 @@ type VouchRequest struct {
 
 func (x *VouchRequest) Reset() {
 	*x = VouchRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1345,7 @@ func (x *VouchRequest) String() string {
 func (*VouchRequest) ProtoMessage() {}
 
 func (x *VouchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1358,7 @@ func (x *VouchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VouchRequest.ProtoReflect.Descriptor instead.
 func (*VouchRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{16}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VouchRequest) GetDeployment() string {
@@ -1272,7 +1384,7 @@ type VouchResponse struct {
 
 func (x *VouchResponse) Reset() {
 	*x = VouchResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1396,7 @@ func (x *VouchResponse) String() string {
 func (*VouchResponse) ProtoMessage() {}
 
 func (x *VouchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1409,7 @@ func (x *VouchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VouchResponse.ProtoReflect.Descriptor instead.
 func (*VouchResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{17}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VouchResponse) GetKnown() bool {
@@ -1311,7 +1423,16 @@ var File_watershed_region_v1_region_proto protoreflect.FileDescriptor
 
 const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"\n" +
-	" watershed/region/v1/region.proto\x12\x13watershed.region.v1\x1a\x18watershed/v1/state.proto\"e\n" +
+	" watershed/region/v1/region.proto\x12\x13watershed.region.v1\x1a\x18watershed/v1/state.proto\"Z\n" +
+	"\fChainRequest\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\";\n" +
+	"\rChainResponse\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\bR\x05known\x12\x14\n" +
+	"\x05chain\x18\x02 \x01(\fR\x05chain\"e\n" +
 	"\rPointsRequest\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -1432,12 +1553,13 @@ const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"\x13UPLOAD_OUTCOME_DONE\x10\x01\x12\x1a\n" +
 	"\x16UPLOAD_OUTCOME_DEPOSED\x10\x02\x12\x19\n" +
 	"\x15UPLOAD_OUTCOME_BEHIND\x10\x03\x12\x19\n" +
-	"\x15UPLOAD_OUTCOME_FAILED\x10\x042\xdc\x02\n" +
+	"\x15UPLOAD_OUTCOME_FAILED\x10\x042\xac\x03\n" +
 	"\fShardService\x12Q\n" +
 	"\x06Points\x12\".watershed.region.v1.PointsRequest\x1a#.watershed.region.v1.PointsResponse\x12T\n" +
 	"\aAdvance\x12#.watershed.region.v1.AdvanceRequest\x1a$.watershed.region.v1.AdvanceResponse\x12T\n" +
 	"\aPropose\x12#.watershed.region.v1.ProposeRequest\x1a$.watershed.region.v1.ProposeResponse\x12M\n" +
-	"\x04Read\x12 .watershed.region.v1.ReadRequest\x1a!.watershed.region.v1.ReadResponse0\x012d\n" +
+	"\x04Read\x12 .watershed.region.v1.ReadRequest\x1a!.watershed.region.v1.ReadResponse0\x01\x12N\n" +
+	"\x05Chain\x12!.watershed.region.v1.ChainRequest\x1a\".watershed.region.v1.ChainResponse2d\n" +
 	"\x12CoordinatorService\x12N\n" +
 	"\x04Work\x12!.watershed.region.v1.WorkerReport\x1a\x1f.watershed.region.v1.Assignment(\x010\x012\xb6\x01\n" +
 	"\x11CheckpointService\x12Q\n" +
@@ -1457,58 +1579,62 @@ func file_watershed_region_v1_region_proto_rawDescGZIP() []byte {
 }
 
 var file_watershed_region_v1_region_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_watershed_region_v1_region_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_watershed_region_v1_region_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_watershed_region_v1_region_proto_goTypes = []any{
 	(Outcome)(0),            // 0: watershed.region.v1.Outcome
 	(UploadOutcome)(0),      // 1: watershed.region.v1.UploadOutcome
-	(*PointsRequest)(nil),   // 2: watershed.region.v1.PointsRequest
-	(*PointsResponse)(nil),  // 3: watershed.region.v1.PointsResponse
-	(*AdvanceRequest)(nil),  // 4: watershed.region.v1.AdvanceRequest
-	(*AdvanceResponse)(nil), // 5: watershed.region.v1.AdvanceResponse
-	(*ProposeRequest)(nil),  // 6: watershed.region.v1.ProposeRequest
-	(*ProposeResponse)(nil), // 7: watershed.region.v1.ProposeResponse
-	(*Result)(nil),          // 8: watershed.region.v1.Result
-	(*ReadRequest)(nil),     // 9: watershed.region.v1.ReadRequest
-	(*ReadResponse)(nil),    // 10: watershed.region.v1.ReadResponse
-	(*WorkerReport)(nil),    // 11: watershed.region.v1.WorkerReport
-	(*SourceReport)(nil),    // 12: watershed.region.v1.SourceReport
-	(*Assignment)(nil),      // 13: watershed.region.v1.Assignment
-	(*JobAssignment)(nil),   // 14: watershed.region.v1.JobAssignment
-	(*AssignedSource)(nil),  // 15: watershed.region.v1.AssignedSource
-	(*UploadRequest)(nil),   // 16: watershed.region.v1.UploadRequest
-	(*UploadResponse)(nil),  // 17: watershed.region.v1.UploadResponse
-	(*VouchRequest)(nil),    // 18: watershed.region.v1.VouchRequest
-	(*VouchResponse)(nil),   // 19: watershed.region.v1.VouchResponse
-	(*v1.ScanRequest)(nil),  // 20: watershed.v1.ScanRequest
-	(*v1.ShardState)(nil),   // 21: watershed.v1.ShardState
-	(*v1.Row)(nil),          // 22: watershed.v1.Row
+	(*ChainRequest)(nil),    // 2: watershed.region.v1.ChainRequest
+	(*ChainResponse)(nil),   // 3: watershed.region.v1.ChainResponse
+	(*PointsRequest)(nil),   // 4: watershed.region.v1.PointsRequest
+	(*PointsResponse)(nil),  // 5: watershed.region.v1.PointsResponse
+	(*AdvanceRequest)(nil),  // 6: watershed.region.v1.AdvanceRequest
+	(*AdvanceResponse)(nil), // 7: watershed.region.v1.AdvanceResponse
+	(*ProposeRequest)(nil),  // 8: watershed.region.v1.ProposeRequest
+	(*ProposeResponse)(nil), // 9: watershed.region.v1.ProposeResponse
+	(*Result)(nil),          // 10: watershed.region.v1.Result
+	(*ReadRequest)(nil),     // 11: watershed.region.v1.ReadRequest
+	(*ReadResponse)(nil),    // 12: watershed.region.v1.ReadResponse
+	(*WorkerReport)(nil),    // 13: watershed.region.v1.WorkerReport
+	(*SourceReport)(nil),    // 14: watershed.region.v1.SourceReport
+	(*Assignment)(nil),      // 15: watershed.region.v1.Assignment
+	(*JobAssignment)(nil),   // 16: watershed.region.v1.JobAssignment
+	(*AssignedSource)(nil),  // 17: watershed.region.v1.AssignedSource
+	(*UploadRequest)(nil),   // 18: watershed.region.v1.UploadRequest
+	(*UploadResponse)(nil),  // 19: watershed.region.v1.UploadResponse
+	(*VouchRequest)(nil),    // 20: watershed.region.v1.VouchRequest
+	(*VouchResponse)(nil),   // 21: watershed.region.v1.VouchResponse
+	(*v1.ScanRequest)(nil),  // 22: watershed.v1.ScanRequest
+	(*v1.ShardState)(nil),   // 23: watershed.v1.ShardState
+	(*v1.Row)(nil),          // 24: watershed.v1.Row
 }
 var file_watershed_region_v1_region_proto_depIdxs = []int32{
 	0,  // 0: watershed.region.v1.AdvanceResponse.outcome:type_name -> watershed.region.v1.Outcome
-	8,  // 1: watershed.region.v1.ProposeResponse.result:type_name -> watershed.region.v1.Result
-	20, // 2: watershed.region.v1.ReadRequest.scan:type_name -> watershed.v1.ScanRequest
-	21, // 3: watershed.region.v1.ReadResponse.state:type_name -> watershed.v1.ShardState
-	22, // 4: watershed.region.v1.ReadResponse.rows:type_name -> watershed.v1.Row
-	12, // 5: watershed.region.v1.WorkerReport.sources:type_name -> watershed.region.v1.SourceReport
-	14, // 6: watershed.region.v1.Assignment.jobs:type_name -> watershed.region.v1.JobAssignment
-	15, // 7: watershed.region.v1.JobAssignment.sources:type_name -> watershed.region.v1.AssignedSource
+	10, // 1: watershed.region.v1.ProposeResponse.result:type_name -> watershed.region.v1.Result
+	22, // 2: watershed.region.v1.ReadRequest.scan:type_name -> watershed.v1.ScanRequest
+	23, // 3: watershed.region.v1.ReadResponse.state:type_name -> watershed.v1.ShardState
+	24, // 4: watershed.region.v1.ReadResponse.rows:type_name -> watershed.v1.Row
+	14, // 5: watershed.region.v1.WorkerReport.sources:type_name -> watershed.region.v1.SourceReport
+	16, // 6: watershed.region.v1.Assignment.jobs:type_name -> watershed.region.v1.JobAssignment
+	17, // 7: watershed.region.v1.JobAssignment.sources:type_name -> watershed.region.v1.AssignedSource
 	1,  // 8: watershed.region.v1.UploadResponse.outcome:type_name -> watershed.region.v1.UploadOutcome
-	2,  // 9: watershed.region.v1.ShardService.Points:input_type -> watershed.region.v1.PointsRequest
-	4,  // 10: watershed.region.v1.ShardService.Advance:input_type -> watershed.region.v1.AdvanceRequest
-	6,  // 11: watershed.region.v1.ShardService.Propose:input_type -> watershed.region.v1.ProposeRequest
-	9,  // 12: watershed.region.v1.ShardService.Read:input_type -> watershed.region.v1.ReadRequest
-	11, // 13: watershed.region.v1.CoordinatorService.Work:input_type -> watershed.region.v1.WorkerReport
-	16, // 14: watershed.region.v1.CheckpointService.Upload:input_type -> watershed.region.v1.UploadRequest
-	18, // 15: watershed.region.v1.CheckpointService.Vouch:input_type -> watershed.region.v1.VouchRequest
-	3,  // 16: watershed.region.v1.ShardService.Points:output_type -> watershed.region.v1.PointsResponse
-	5,  // 17: watershed.region.v1.ShardService.Advance:output_type -> watershed.region.v1.AdvanceResponse
-	7,  // 18: watershed.region.v1.ShardService.Propose:output_type -> watershed.region.v1.ProposeResponse
-	10, // 19: watershed.region.v1.ShardService.Read:output_type -> watershed.region.v1.ReadResponse
-	13, // 20: watershed.region.v1.CoordinatorService.Work:output_type -> watershed.region.v1.Assignment
-	17, // 21: watershed.region.v1.CheckpointService.Upload:output_type -> watershed.region.v1.UploadResponse
-	19, // 22: watershed.region.v1.CheckpointService.Vouch:output_type -> watershed.region.v1.VouchResponse
-	16, // [16:23] is the sub-list for method output_type
-	9,  // [9:16] is the sub-list for method input_type
+	4,  // 9: watershed.region.v1.ShardService.Points:input_type -> watershed.region.v1.PointsRequest
+	6,  // 10: watershed.region.v1.ShardService.Advance:input_type -> watershed.region.v1.AdvanceRequest
+	8,  // 11: watershed.region.v1.ShardService.Propose:input_type -> watershed.region.v1.ProposeRequest
+	11, // 12: watershed.region.v1.ShardService.Read:input_type -> watershed.region.v1.ReadRequest
+	2,  // 13: watershed.region.v1.ShardService.Chain:input_type -> watershed.region.v1.ChainRequest
+	13, // 14: watershed.region.v1.CoordinatorService.Work:input_type -> watershed.region.v1.WorkerReport
+	18, // 15: watershed.region.v1.CheckpointService.Upload:input_type -> watershed.region.v1.UploadRequest
+	20, // 16: watershed.region.v1.CheckpointService.Vouch:input_type -> watershed.region.v1.VouchRequest
+	5,  // 17: watershed.region.v1.ShardService.Points:output_type -> watershed.region.v1.PointsResponse
+	7,  // 18: watershed.region.v1.ShardService.Advance:output_type -> watershed.region.v1.AdvanceResponse
+	9,  // 19: watershed.region.v1.ShardService.Propose:output_type -> watershed.region.v1.ProposeResponse
+	12, // 20: watershed.region.v1.ShardService.Read:output_type -> watershed.region.v1.ReadResponse
+	3,  // 21: watershed.region.v1.ShardService.Chain:output_type -> watershed.region.v1.ChainResponse
+	15, // 22: watershed.region.v1.CoordinatorService.Work:output_type -> watershed.region.v1.Assignment
+	19, // 23: watershed.region.v1.CheckpointService.Upload:output_type -> watershed.region.v1.UploadResponse
+	21, // 24: watershed.region.v1.CheckpointService.Vouch:output_type -> watershed.region.v1.VouchResponse
+	17, // [17:25] is the sub-list for method output_type
+	9,  // [9:17] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1525,7 +1651,7 @@ func file_watershed_region_v1_region_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_region_v1_region_proto_rawDesc), len(file_watershed_region_v1_region_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

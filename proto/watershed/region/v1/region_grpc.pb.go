@@ -25,6 +25,7 @@ const (
 	ShardService_Advance_FullMethodName = "/watershed.region.v1.ShardService/Advance"
 	ShardService_Propose_FullMethodName = "/watershed.region.v1.ShardService/Propose"
 	ShardService_Read_FullMethodName    = "/watershed.region.v1.ShardService/Read"
+	ShardService_Chain_FullMethodName   = "/watershed.region.v1.ShardService/Chain"
 )
 
 // ShardServiceClient is the client API for ShardService service.
@@ -42,6 +43,8 @@ type ShardServiceClient interface {
 	Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*ProposeResponse, error)
 	// Read answers a linearizable scan for shards that this node leads, asked by the node that merges them.
 	Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadResponse], error)
+	// Chain returns the answering replica's hash chain at an index, whoever leads.
+	Chain(ctx context.Context, in *ChainRequest, opts ...grpc.CallOption) (*ChainResponse, error)
 }
 
 type shardServiceClient struct {
@@ -101,6 +104,16 @@ func (c *shardServiceClient) Read(ctx context.Context, in *ReadRequest, opts ...
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ShardService_ReadClient = grpc.ServerStreamingClient[ReadResponse]
 
+func (c *shardServiceClient) Chain(ctx context.Context, in *ChainRequest, opts ...grpc.CallOption) (*ChainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChainResponse)
+	err := c.cc.Invoke(ctx, ShardService_Chain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ShardServiceServer is the server API for ShardService service.
 // All implementations must embed UnimplementedShardServiceServer
 // for forward compatibility.
@@ -116,6 +129,8 @@ type ShardServiceServer interface {
 	Propose(context.Context, *ProposeRequest) (*ProposeResponse, error)
 	// Read answers a linearizable scan for shards that this node leads, asked by the node that merges them.
 	Read(*ReadRequest, grpc.ServerStreamingServer[ReadResponse]) error
+	// Chain returns the answering replica's hash chain at an index, whoever leads.
+	Chain(context.Context, *ChainRequest) (*ChainResponse, error)
 	mustEmbedUnimplementedShardServiceServer()
 }
 
@@ -137,6 +152,9 @@ func (UnimplementedShardServiceServer) Propose(context.Context, *ProposeRequest)
 }
 func (UnimplementedShardServiceServer) Read(*ReadRequest, grpc.ServerStreamingServer[ReadResponse]) error {
 	return status.Error(codes.Unimplemented, "method Read not implemented")
+}
+func (UnimplementedShardServiceServer) Chain(context.Context, *ChainRequest) (*ChainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Chain not implemented")
 }
 func (UnimplementedShardServiceServer) mustEmbedUnimplementedShardServiceServer() {}
 func (UnimplementedShardServiceServer) testEmbeddedByValue()                      {}
@@ -224,6 +242,24 @@ func _ShardService_Read_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ShardService_ReadServer = grpc.ServerStreamingServer[ReadResponse]
 
+func _ShardService_Chain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ShardServiceServer).Chain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ShardService_Chain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ShardServiceServer).Chain(ctx, req.(*ChainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ShardService_ServiceDesc is the grpc.ServiceDesc for ShardService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -242,6 +278,10 @@ var ShardService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Propose",
 			Handler:    _ShardService_Propose_Handler,
+		},
+		{
+			MethodName: "Chain",
+			Handler:    _ShardService_Chain_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
