@@ -13,7 +13,7 @@ import (
 func TestDeposedLeaderDoesNotRead(t *testing.T) {
 	const lease = 4 * time.Second
 	c := newCluster(t, 3, func(cfg *Config) { cfg.HeartbeatTimeout, cfg.LeaderLeaseTimeout = lease, lease })
-	c.nodes[0].group.campaign()
+	c.nodes[0].group.Campaign()
 	index := c.propose("before")
 	old := c.leader()
 	deposed := c.nodes[old].group
