@@ -30,6 +30,7 @@ type Group struct {
 	transport *transport
 	fsm       *fsm
 	position  position
+	started   atomic.Bool // Raft is there: others may ask
 	raft      *raft.Raft
 	reads     readRounds
 	underWay  *limit.Limit           // bytes of commands without an outcome
@@ -123,6 +124,7 @@ func (h *Host) newGroup(shard uint32, machine Machine, first []Seat) (*Group, er
 		h.remove(g)
 		return nil, err
 	}
+	g.started.Store(true)
 	return g, nil
 }
 

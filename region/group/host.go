@@ -94,7 +94,10 @@ func (h *Host) Log() *LogStore { return h.logs }
 func (h *Host) Group(shard uint32) *Group {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.mu.groups[shard]
+	if g := h.mu.groups[shard]; g != nil && g.started.Load() {
+		return g
+	}
+	return nil
 }
 
 // Refused returns how many connections were refused so far, by reason.
