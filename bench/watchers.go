@@ -22,6 +22,7 @@ const watchersPerConn = 900
 
 // measureWatchers measures how many Advances a second the shards take under a steady load, and how long it takes until an update is seen, with no
 // watchers, 1,000 and 10,000 on one key of one shard at one node, side by side.
+// Flushes grow as they get fewer: their rate alone doesn't say how much is written.
 func measureWatchers(ctx context.Context, args []string) error {
 	f := flags("watchers")
 	watershed := f.String("watershed", "", "the binary of watershed")
