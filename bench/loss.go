@@ -14,17 +14,19 @@ import (
 	"github.com/watershed-db/watershed/keyspace"
 )
 
-// measureLoss kills one node after the other with SIGKILL, under some load, and measures how long it takes until every
+// measureLoss kills, pauses or stops one node after the other, under some load, and measures how long it takes until every
 // shard answers again, until updates of every partition reach every shard again, and until the node is back.
 func measureLoss(ctx context.Context, args []string) error {
 	f := flags("loss")
 	watershed := f.String("watershed", "", "the binary of watershed")
 	jobs := f.String("jobs", "bench/jobs", "the folder of the job files")
 	kills := f.Int("kills", 6, "how many nodes are killed, in turn")
+	fault := f.String("fault", "kill", "kill (SIGKILL), pause (SIGSTOP) or stop (SIGTERM): what happens to a node")
 	rate := f.Float64("rate", 5_000, "events a second of 10,000 keys meanwhile")
 	_ = f.Parse(args) // exits by itself
-	if *watershed == "" || *kills < 1 {
-		return errors.New("--watershed and a positive --kills are needed")
+	sig, known := map[string]syscall.Signal{"kill": syscall.SIGKILL, "pause": syscall.SIGSTOP, "stop": syscall.SIGTERM}[*fault]
+	if *watershed == "" || *kills < 1 || !known {
+		return errors.New("--watershed, a positive --kills and a --fault of kill, pause or stop are needed")
 	}
 	before := load()
 	l, err := newLive(ctx, *watershed, filepath.Join(*jobs, "live.yaml"), *rate)
@@ -42,33 +44,33 @@ func measureLoss(ctx context.Context, args []string) error {
 	}
 	var reads, updates, back []float64
 	for n := range *kills {
-		r, err := l.lose(ctx, n)
+		r, err := l.lose(ctx, n, sig)
 		if err != nil {
 			return fmt.Errorf("kill %d: %w", n+1, err)
 		}
 		reads, updates, back = append(reads, r.read), append(updates, r.update), append(back, r.back)
 	}
-	fmt.Printf("\n**SIGKILL of one of 3 nodes, %d times in turn, under %.0f events a second**: %d shards, load %s before and %s "+
-		"after\n\n", *kills, *rate, shards, before, load())
-	fmt.Println("| ms from the kill | p50 | p90 | p99 | max | samples |\n|---|---|---|---|---|---|")
+	fmt.Printf("\n**%s of one of 3 nodes, %d times in turn, under %.0f events a second**: %d shards, load %s before and %s "+
+		"after\n\n", map[string]string{"kill": "SIGKILL", "pause": "SIGSTOP", "stop": "SIGTERM"}[*fault], *kills, *rate, shards, before, load())
+	fmt.Println("| ms from the signal | p50 | p90 | p99 | max | samples |\n|---|---|---|---|---|---|")
 	printQuantiles("to a linearizable read of every shard", reads)
 	printQuantiles("to an update of every partition seen in every shard", updates)
-	printQuantiles("the killed node's restart, to ready with all its shards", back)
+	printQuantiles("the node's restart, to ready with all its shards", back)
 	return nil
 }
 
 // loss is what one kill cost, in ms.
 type loss struct{ read, update, back float64 }
 
-func (l *live) lose(ctx context.Context, n int) (r loss, err error) {
+func (l *live) lose(ctx context.Context, n int, sig syscall.Signal) (r loss, err error) {
 	pids, err := l.d.endpoints()
 	if err != nil {
 		return r, err
 	}
 	node := n % nodes
 	start := time.Now()
-	if err := syscall.Kill(pids[node], syscall.SIGKILL); err != nil {
-		return r, fmt.Errorf("kill node %d: %w", node+1, err)
+	if err := syscall.Kill(pids[node], sig); err != nil {
+		return r, fmt.Errorf("signal node %d: %w", node+1, err)
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -81,6 +83,14 @@ func (l *live) lose(ctx context.Context, n int) (r loss, err error) {
 		return r, err
 	}
 	r.read = read
+	if sig == syscall.SIGSTOP { // it ends, to be started again like the others
+		if err := errors.Join(syscall.Kill(pids[node], syscall.SIGKILL), syscall.Kill(pids[node], syscall.SIGCONT)); err != nil {
+			return r, fmt.Errorf("kill node %d: %w", node+1, err)
+		}
+	}
+	for syscall.Kill(pids[node], 0) == nil && ctx.Err() == nil { // a node that is stopped takes its time
+		time.Sleep(10 * time.Millisecond)
+	}
 	start = time.Now()
 	name := fmt.Sprintf("%s-%d", region, node+1)
 	if out, err := exec.CommandContext(ctx, l.d.watershed, "dev", "restart", name, "--data", l.d.dir).CombinedOutput(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -235,4 +236,40 @@ func (d *deployment) topology(region string) (*watershedv1.TopologyResponse, err
 	d.t.Helper()
 	return ask(d.t, d.Regions[region].GRPC, 10*time.Second, watershedv1.NewClusterServiceClient,
 		watershedv1.ClusterServiceClient.Topology, &watershedv1.TopologyRequest{})
+}
+
+// A leader stands still for longer than the others wait for it: they go on without it, its partitions too, and when it
+// wakes the first thing it is asked is not answered with what it knew.
+func TestPausedLeaderIsReplaced(t *testing.T) {
+	binary(t)
+	d := startDev(t, filepath.Join(t.TempDir(), "deployment"), "--regions", east, "--shards", "2", "--nodes", "3")
+	k := &deck{deployment: d, t: t}
+	cl := newTraffic(t, d, nil, "events").clients[east]
+	d.apply(east, writeJob(t, eventJob))
+	produceEvents(t, cl, "a", 5)
+	awaitRows(t, counted("a", 5), d.endpoint(east)...)
+	node := k.leader(east, 0)
+	pid := d.Regions[east].PIDs[node]
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // or it would never stop
+	var others []string
+	for n, address := range d.Regions[east].GRPC {
+		if n != node {
+			others = append(others, "--endpoint", address)
+		}
+	}
+	produceEvents(t, cl, "a", 4)
+	awaitRows(t, counted("a", 9), others...)
+	first := make(chan result, 1)
+	go func() {
+		first <- watershed(t, nil, "query", "events", "--output", "jsonl", "--endpoint", d.Regions[east].GRPC[node], "--timeout", "60s")
+	}()
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-first; r.status != 0 || string(r.stdout) != counted("a", 9) {
+		t.Errorf("the leader that was paused answers with status %d: %s%s", r.status, r.stdout, r.stderr)
+	}
 }
