@@ -219,7 +219,7 @@ func (n *Node) wire() (err error) {
 	for _, m := range c.Nodes {
 		nodes, ids = append(nodes, router.Node{ID: m.ID, GRPC: m.GRPC}), append(ids, m.ID)
 	}
-	n.env.Router = router.New(router.Options{Deployment: c.Deployment, Nodes: nodes, Replicas: n.replicas, Conns: n.env.Conns})
+	n.env.Router = router.New(router.Options{Deployment: c.Deployment, Dead: n.dead, Nodes: nodes, Replicas: n.replicas, Conns: n.env.Conns})
 	first := n.replicas[0]
 	leads := coordinator.New(coordinator.Options{
 		Deployment: c.Deployment, Region: c.RegionID(), Nodes: ids, Shards: n.env.Router, Logs: n.o.Parts.Logs,

@@ -23,6 +23,7 @@ func (n *Node) openProbe() (err error) {
 	n.prober, err = probe.Open(probe.Options{
 		Deployment: c.Deployment, Region: c.Region, Node: c.Node, Listen: n.host.Addr().String(),
 		Peers: func() map[string]string { return peers }, Groups: n.standings, Stalled: n.host.Stalled, Campaign: n.campaign,
+		Lost:   n.lost,
 		Logger: n.o.Logger.Named("probe"),
 	})
 	if err != nil {
@@ -61,6 +62,15 @@ func (n *Node) campaign(shard uint32) {
 	if g := n.host.Group(shard); g != nil {
 		n.o.Logger.Info("a shard's leader is not heard of: asking for votes", "shard", shard, "leader", g.Leader().ID)
 		g.Campaign()
+	}
+}
+
+// lost has calls to a node that is not heard of any more fail, instead of waiting for an answer.
+func (n *Node) lost(node string) {
+	for _, m := range n.o.Config.Nodes {
+		if m.ID == node {
+			n.env.Conns.Break(m.GRPC)
+		}
 	}
 }
 

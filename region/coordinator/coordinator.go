@@ -34,8 +34,8 @@ type Options struct {
 	Changed func() <-chan struct{}
 	// NotLeader returns the status that sends a worker to shard 0's leader.
 	NotLeader func() error
-	// Dead says whether a node is known not to serve any more: its worker's sources move without a grace. Default: none is
-	// known to be.
+	// Dead says whether a node is not heard of any more: the sources of its worker move without a grace once its session is
+	// over, and after one where that lasts in silence. Default: all are heard of.
 	Dead func(node string) bool
 
 	Tick  time.Duration // between looks at what the shards lack (default 1 s)

@@ -432,12 +432,13 @@ func TestWorkersKeepTheirSources(t *testing.T) {
 	}
 }
 
-// The sources of a node that is dead move at once, also where its session still stands, and where it never had one.
+// The sources of a node that is not heard of any more move when its session falls silent too, long before others would,
+// and not while its worker still says something.
 func TestSourcesOfADeadNodeMove(t *testing.T) {
 	f := newFixture(t)
 	f.logs.set("events", Topic{ID: "one", Partitions: 2})
 	f.apply("")
-	f.c.o.Grace = 10 * patience
+	f.c.o.Grace = 200 * time.Millisecond
 	var dead atomic.Pointer[string]
 	dead.Store(new(string))
 	f.c.o.Dead = func(node string) bool { return node == *dead.Load() }
@@ -446,6 +447,7 @@ func TestSourcesOfADeadNodeMove(t *testing.T) {
 	one, two := f.work("w1", "d"), f.work("w2", "d")
 	one.awaitSources(t, 1)
 	two.awaitSources(t, 1)
+	two.awaitSources(t, 1) // told again, however long w1 says nothing
 	name := "w1"
 	dead.Store(&name)
 	two.awaitSources(t, 2)

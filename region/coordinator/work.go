@@ -28,6 +28,7 @@ const (
 type worker struct {
 	session *session  // the last one: a new one replaces the old
 	gone    time.Time // when it ended, zero while it lasts
+	heard   time.Time // when the worker last said something
 }
 
 // session is one stream of a worker.
@@ -120,7 +121,7 @@ func (c *Coordinator) join(name string) (context.Context, *session) {
 		w.session.wake() // it ends
 	}
 	s := &session{make(chan struct{}, 1)}
-	c.mu.members[name] = &worker{session: s}
+	c.mu.members[name] = &worker{session: s, heard: time.Now()}
 	return c.mu.lead, s
 }
 
@@ -137,6 +138,11 @@ func (c *Coordinator) report(ctx context.Context, name string, r *regionv1.Worke
 	if len(r.GetSources()) > maxSources {
 		return status.Errorf(codes.InvalidArgument, "a report of %d sources, at most %d are taken", len(r.GetSources()), maxSources)
 	}
+	c.mu.Lock()
+	if w := c.mu.members[name]; w != nil {
+		w.heard = time.Now()
+	}
+	c.mu.Unlock()
 	for _, sr := range r.GetSources() {
 		source, rest, err := crdt.CutSource(sr.GetSource())
 		if err != nil || len(rest) > 0 || len(sr.GetGeneration()) != len(crdt.GenerationID{}) {
@@ -212,7 +218,9 @@ func (c *Coordinator) assign(began time.Time) {
 	}
 	c.mu.settled = true
 	for name, w := range c.mu.members {
-		if dead[name] || !w.gone.IsZero() && time.Since(w.gone) >= c.o.Grace {
+		// A node whose probes alone are lost still has a session, in which its worker says something.
+		silent := !w.gone.IsZero() || time.Since(w.heard) >= c.o.Grace
+		if dead[name] && silent || !w.gone.IsZero() && time.Since(w.gone) >= c.o.Grace {
 			delete(c.mu.members, name)
 			w.session.wake() // where it lasts after all it ends, and the worker begins another
 		}

@@ -28,8 +28,10 @@ type Options struct {
 	Stalled func() bool
 	// Campaign has this node's group of a shard ask for votes. It is called by a goroutine of its own.
 	Campaign func(shard uint32)
-	Timing   Timing       // default: DefaultTiming
-	Logger   hclog.Logger // default: none
+	// Lost, where set, is told once each time that a node is not heard of any more. It must not block.
+	Lost   func(node string)
+	Timing Timing       // default: DefaultTiming
+	Logger hclog.Logger // default: none
 }
 
 // Prober exchanges probes with the region's other nodes. Its methods may be called by any goroutine.
@@ -166,6 +168,9 @@ func (p *Prober) report(now time.Time, node string, running time.Duration) {
 	switch {
 	case dead && !p.mu.dead[node]:
 		p.o.Logger.Warn("a node is not heard of any more", "node", node)
+		if p.o.Lost != nil {
+			p.o.Lost(node)
+		}
 	case !dead && p.mu.dead[node]:
 		p.o.Logger.Info("a node is heard of again", "node", node)
 	}

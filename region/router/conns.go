@@ -1,8 +1,11 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +40,7 @@ type Conns struct {
 	mu struct {
 		sync.Mutex
 		open   map[string]*grpc.ClientConn
+		wires  map[string]map[net.Conn]struct{} // by address
 		closed bool
 	}
 }
@@ -46,8 +50,9 @@ func NewConns(options ...grpc.DialOption) *Conns {
 	if len(options) == 0 {
 		options = DialOptions()
 	}
-	c := &Conns{options: options}
-	c.mu.open = make(map[string]*grpc.ClientConn)
+	c := &Conns{}
+	c.options = append(slices.Clone(options), grpc.WithContextDialer(c.dial))
+	c.mu.open, c.mu.wires = make(map[string]*grpc.ClientConn), make(map[string]map[net.Conn]struct{})
 	return c
 }
 
@@ -67,6 +72,46 @@ func (c *Conns) To(address string) (*grpc.ClientConn, error) {
 	}
 	c.mu.open[address] = conn
 	return conn, nil
+}
+
+// Break ends the TCP connections to an address: calls under way there fail as UNAVAILABLE at once, where they would wait
+// for keepalive to find out. Later calls connect anew.
+func (c *Conns) Break(address string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for w := range c.mu.wires[address] {
+		w.(*wire).Conn.Close()
+	}
+	delete(c.mu.wires, address)
+}
+
+// wire is a TCP connection that Conns knows of.
+type wire struct {
+	net.Conn
+	conns   *Conns
+	address string
+}
+
+func (w *wire) Close() error {
+	w.conns.mu.Lock()
+	delete(w.conns.mu.wires[w.address], w)
+	w.conns.mu.Unlock()
+	return w.Conn.Close()
+}
+
+func (c *Conns) dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	w := &wire{conn, c, address}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.wires[address] == nil {
+		c.mu.wires[address] = make(map[net.Conn]struct{})
+	}
+	c.mu.wires[address][w] = struct{}{}
+	return w, nil
 }
 
 // Close closes all connections. Calls under way fail.

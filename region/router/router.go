@@ -24,6 +24,8 @@ const (
 	lastPause  = 160 * time.Millisecond
 	// attempt bounds one try at a node that may be gone without a word.
 	attempt = 3 * time.Second
+	// attemptDead bounds one at a node that the others don't hear of: not nothing, since it may be the probes that are lost.
+	attemptDead = 300 * time.Millisecond
 )
 
 // Node is a node of this region: its Raft name and where it serves gRPC.
@@ -35,6 +37,8 @@ type Options struct {
 	Nodes      []Node             // of the region, this one among them
 	Replicas   []*replica.Replica // by shard number; this node's
 	Conns      *Conns             // shared, not closed by the Router
+	// Dead says whether a node is not heard of any more: it is not waited for as long. Default: all are heard of.
+	Dead func(node string) bool
 }
 
 // Router reaches the leaders of this region's shards. It is safe for any goroutine.
@@ -197,7 +201,11 @@ func (r *Router) try(ctx context.Context, local *replica.Replica, leader group.M
 	if err != nil {
 		return fmt.Errorf("%w: %w", group.ErrUnavailable, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+	within := attempt
+	if r.o.Dead != nil && r.o.Dead(leader.ID) {
+		within = attemptDead
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	return fromStatus(call(ctx, nil, conn), r.member)
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -128,5 +131,45 @@ func TestTheTimeToWaitCrossesConnections(t *testing.T) {
 	var e *limit.Exhausted
 	if !errors.As(err, &e) || e.Wait != 2*time.Second || e.What != "disk: 5 bytes are free" {
 		t.Errorf("%v", err)
+	}
+}
+
+// A call to a node that answers nothing ends when the connections to it are broken, and another is made afterwards.
+func TestBreakEndsCallsUnderWay(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hanging := make(chan struct{}, 1)
+	server := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		hanging <- struct{}{}
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	}))
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(l) })
+	conns := NewConns()
+	defer func() {
+		if err := conns.Close(); err != nil {
+			t.Error(err)
+		}
+		server.Stop()
+		serving.Wait()
+	}()
+	for range 2 {
+		conn, err := conns.To(l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := regionv1.NewShardServiceClient(conn).Points(context.Background(), &regionv1.PointsRequest{}, grpc.WaitForReady(true))
+			done <- err
+		}()
+		<-hanging
+		conns.Break(l.Addr().String())
+		if err := <-done; status.Code(err) != codes.Unavailable {
+			t.Errorf("the call ends with %v", err)
+		}
 	}
 }
