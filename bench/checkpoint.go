@@ -104,10 +104,10 @@ func (c *checkpoints) live(ctx context.Context, watershed, jobs string, events, 
 	if err := c.now(ctx, "at once again"); err != nil {
 		return err
 	}
-	if err := c.produce(ctx, change); err == nil {
-		err = c.taken(ctx)
+	if err := c.produce(ctx, change); err != nil {
+		return err
 	}
-	if err != nil {
+	if err := c.taken(ctx); err != nil {
 		return err
 	}
 	if err := c.now(ctx, fmt.Sprintf("after %d more events", change)); err != nil {

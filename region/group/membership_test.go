@@ -175,7 +175,12 @@ func TestARemovedNodeIsTurnedAway(t *testing.T) {
 		}
 	}
 	c.kill(gone)
-	c.start(gone) // it comes back, and asks for votes
+	c.start(gone)
+	// It may have learned meanwhile that it is no member, and would not dial by itself: others of its groups would.
+	other := c.configs[(gone+1)%3].Members[(gone+1)%3]
+	if _, err := c.nodes[gone].group.transport.stream.dial(other.Address, patience); err == nil {
+		t.Fatal("a removed node is let in")
+	}
 	<-expelled
 	refused := uint64(0)
 	for i, n := range c.nodes {
