@@ -270,8 +270,10 @@ func TestEveryCommandHasHelp(t *testing.T) {
 
 func TestVersionAndCompletion(t *testing.T) {
 	out, _, code := watershed(t, "version")
-	if code != 0 || !bytes.Contains(out, []byte(`"api":"watershed.v1","data_folder":1,"builtins":{"aggregate.avg":1`)) {
-		t.Errorf("status %d, %s", code, out)
+	for _, part := range []string{`"api":"watershed.v1","data_folder":1,"formats":{"advance":1`, `"builtins":{"aggregate.avg":1`} {
+		if code != 0 || !bytes.Contains(out, []byte(part)) {
+			t.Errorf("status %d, no %s in %s", code, part, out)
+		}
 	}
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		if out, stderr, code := watershed(t, "completion", shell); code != 0 || !bytes.Contains(out, []byte("watershed")) {

@@ -117,12 +117,13 @@ func (c *Conns) dial(ctx context.Context, address string) (net.Conn, error) {
 // Close closes all connections. Calls under way fail.
 func (c *Conns) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.mu.closed = true
+	open := c.mu.open
+	c.mu.open = nil
+	c.mu.Unlock()
 	var errs []error
-	for address, conn := range c.mu.open {
-		errs = append(errs, conn.Close())
-		delete(c.mu.open, address)
+	for _, conn := range open {
+		errs = append(errs, conn.Close()) // which closes wires, and those want the lock
 	}
 	return errors.Join(errs...)
 }
