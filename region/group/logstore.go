@@ -1,9 +1,11 @@
 package group
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"sync"
 	"time"
 
@@ -71,6 +73,10 @@ func openLogStore(dir string, fs vfs.FS, logger hclog.Logger, guard *guard) (*Lo
 			logger.Warn("log store stalls writes", "reason", info.Reason)
 		},
 	}
+	there, err := pebble.Peek(dir, cmp.Or[vfs.FS](fs, vfs.Default))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("open log store: %w", err)
+	}
 	db, err := pebble.Open(dir, opts)
 	if pebble.IsCorruptionError(err) {
 		return nil, fmt.Errorf("open log store: %w: %w", ErrLogDamaged, err)
@@ -80,6 +86,13 @@ func openLogStore(dir string, fs vfs.FS, logger hclog.Logger, guard *guard) (*Lo
 	}
 	if err := checkLogStore(db); err != nil {
 		return nil, errors.Join(fmt.Errorf("open log store: %w", err), db.Close())
+	}
+	if there == nil || there.FormatMajorVersion < pebble.FormatWALSyncChunks {
+		// A new database begins with a WAL of the oldest format, in which what stands behind a damaged record is taken for
+		// a torn end and dropped. From the next one on the records say how far the file was synced, and damage is an error.
+		if err := db.Flush(); err != nil {
+			return nil, errors.Join(fmt.Errorf("open log store: %w", err), db.Close())
+		}
 	}
 	s := &LogStore{db: db, guard: guard}
 	s.mu.shards = make(map[uint32]*ShardLog)
@@ -91,7 +104,8 @@ func (s *LogStore) Close() error {
 	if err := s.guard.err(); err != nil {
 		return nil // a write may still hang in there; the process is on its way out
 	}
-	if err := s.db.Close(); err != nil {
+	// What is in tables has checksums; at the end of a WAL damage and a torn write look alike.
+	if err := errors.Join(s.db.Flush(), s.db.Close()); err != nil {
 		return fmt.Errorf("close log store: %w", err)
 	}
 	return nil
