@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"os/exec"
 	"runtime"
 	"sync"
@@ -36,9 +37,19 @@ func spawn(cmd *exec.Cmd) (*process, error) {
 	return p, <-started
 }
 
+// errStillRuns says that a process did not end by itself.
+var errStillRuns = errors.New("it did not end by itself")
+
+// wait returns how the process ended. One that has not within settleWithin is made to, and tells what its goroutines did.
 func (p *process) wait() error {
-	<-p.done
-	return p.err
+	select {
+	case <-p.done:
+		return p.err
+	case <-time.After(settleWithin):
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+		<-p.done
+		return errStillRuns
+	}
 }
 
 func (p *process) ended() bool {

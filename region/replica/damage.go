@@ -37,8 +37,11 @@ const (
 
 // isDamage says whether an error concerns one replica alone and what it holds.
 func isDamage(err error) bool {
-	if errors.Is(err, group.ErrLogDamaged) {
-		return false // of the whole node
+	switch {
+	case errors.Is(err, group.ErrLogDamaged): // of the whole node
+		return false
+	case errors.Is(err, shard.ErrNewer), errors.Is(err, group.ErrNewer): // of the build: what is kept is whole
+		return false
 	}
 	return keyspace.IsDamage(err) || errors.Is(err, shard.ErrState) || errors.Is(err, shard.ErrDiverged) ||
 		errors.Is(err, group.ErrCorrupt) || errors.Is(err, group.ErrStateBehind)
