@@ -17,6 +17,7 @@ import (
 	"github.com/watershed-db/watershed/region/config"
 	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/replica"
+	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/service"
 )
 
@@ -73,9 +74,9 @@ func (n *Node) keepCheckpoints() (*service.Checkpoints, error) {
 	}
 	metrics, scope := checkpoint.NewMetrics(), scopeOf(c)
 	logger := n.o.Logger.Named("checkpoint")
-	sources := make([]checkpoint.Source, len(n.replicas))
-	for i, r := range n.replicas {
-		sources[i] = r
+	sources := make([]checkpoint.Source, c.Shards)
+	for i := range sources {
+		sources[i] = source{n.local, keyspace.ShardID(i)}
 	}
 	uploader, err := checkpoint.NewUploader(checkpoint.UploaderOptions{
 		Scope: scope, Store: store, Sources: sources, Dir: filepath.Join(c.Data, uploadFolder), Lineage: lineage, Metrics: metrics,
@@ -85,9 +86,10 @@ func (n *Node) keepCheckpoints() (*service.Checkpoints, error) {
 	}
 	keeper := checkpoint.NewKeeper(checkpoint.KeeperOptions{
 		Scope: scope, Store: store, Nodes: uploaders{n.env, uploader}, Lineage: lineage, Metrics: metrics, Logger: logger,
-		Policy: checkpoint.Policy{Keep: c.Checkpoints.Keep, MaxAge: c.Checkpoints.MaxAge.D()}, Interval: c.Checkpoints.Interval.D(),
+		Holders: n.holders,
+		Policy:  checkpoint.Policy{Keep: c.Checkpoints.Keep, MaxAge: c.Checkpoints.MaxAge.D()}, Interval: c.Checkpoints.Interval.D(),
 	})
-	first := n.replicas[0]
+	first := n.local.Get(0)
 	first.Lead(keeper.Run)
 	n.registry.MustRegister(metrics)
 	logger.Info("the region's state is kept", "in", location.String(), "every", c.Checkpoints.Interval)
@@ -95,6 +97,38 @@ func (n *Node) keepCheckpoints() (*service.Checkpoints, error) {
 		Uploader: uploader, Keeper: keeper, Lineage: lineage, Store: store, Place: location.String(),
 		Leading: func() error { return leading(first) },
 	}, nil
+}
+
+// source is what a node has of a shard at the moment.
+type source struct {
+	local *router.Local
+	id    keyspace.ShardID
+}
+
+var errElsewhere = errors.New("this node has no replica of the shard")
+
+// Checkpoint implements checkpoint.Source.
+func (s source) Checkpoint(dir string) (index uint64, chain []byte, err error) {
+	if r := s.local.Get(s.id); r != nil {
+		return r.Checkpoint(dir)
+	}
+	return 0, nil, errElsewhere
+}
+
+// WaitApplied implements checkpoint.Source.
+func (s source) WaitApplied(ctx context.Context, index uint64) error {
+	if r := s.local.Get(s.id); r != nil {
+		return r.WaitApplied(ctx, index)
+	}
+	return errElsewhere
+}
+
+// holders lists the nodes that are to hold a shard.
+func (n *Node) holders(shard int) []string {
+	if table, _, err := n.carrier.Table(); err == nil && table != nil {
+		return table.Shards[shard]
+	}
+	return n.founding.Shards[shard]
 }
 
 // leading says where a shard is led if not here.

@@ -21,12 +21,17 @@ func compare(ctx context.Context, env *Env, r *replica.Replica, index uint64, ch
 	var mu sync.Mutex
 	var told []crdt.Hash
 	var asking sync.WaitGroup
-	for _, n := range env.Config.Nodes {
-		if n.ID == env.Config.Node {
+	now, err := r.Membership()
+	if err != nil {
+		return upkeep.Undecided
+	}
+	for _, seat := range now.Seats {
+		address := env.Router.Address(seat.ID)
+		if seat.ID == env.Config.Node || address == "" {
 			continue
 		}
 		asking.Go(func() {
-			if other, ok := askChain(ctx, env, r, n.GRPC, index); ok {
+			if other, ok := askChain(ctx, env, r, address, index); ok {
 				mu.Lock()
 				defer mu.Unlock()
 				told = append(told, other)
@@ -34,7 +39,7 @@ func compare(ctx context.Context, env *Env, r *replica.Replica, index uint64, ch
 		})
 	}
 	asking.Wait()
-	verdict := upkeep.Judge(chain, told, len(env.Config.Nodes))
+	verdict := upkeep.Judge(chain, told, len(now.Seats))
 	for _, other := range told {
 		if other != chain && verdict != upkeep.Wrong {
 			env.Logger.Error("replicas differ", "shard", r.Shard(), "index", index, "here", fmt.Sprintf("%x", chain),

@@ -88,7 +88,7 @@ func TestADamagedReplicaTakesItselfOut(t *testing.T) {
 		c.stop(node)
 		flip(t, filepath.Join(data, test.file), test.at)
 		c.start(node, Listeners{})
-		r := c.nodes[node].node.replicas[0]
+		r := c.nodes[node].node.local.Get(0)
 		if err := r.Verify(t.Context(), unpaced); err == nil || r.Damage() == nil {
 			t.Fatalf("%s: not found: %v", test.place, err)
 		}
@@ -105,7 +105,7 @@ func TestADamagedReplicaTakesItselfOut(t *testing.T) {
 		c.checkOut(node, test.place)
 		c.rebuild(0, node)
 		c.expect(node, local, want)
-		if r := c.nodes[node].node.replicas[0]; r.Damage() != nil || r.Verify(t.Context(), unpaced) != nil {
+		if r := c.nodes[node].node.local.Get(0); r.Damage() != nil || r.Verify(t.Context(), unpaced) != nil {
 			t.Fatalf("%s: still damaged: %+v", test.place, r.Damage())
 		}
 	}
@@ -130,16 +130,16 @@ func (c *cluster) checkOut(node int, place string) {
 		return errors.New("topology doesn't tell")
 	})
 	n := c.nodes[node].node
-	if status := n.replicas[0].Status(); status.Role != "Damaged" || n.replicas[0].IsLeader() {
+	if status := n.local.Get(0).Status(); status.Role != "Damaged" || n.local.Get(0).IsLeader() {
 		c.t.Fatalf("%s: %+v", place, status)
 	}
-	if _, err := n.replicas[0].Snapshot(); !errors.Is(err, replica.ErrDamaged) {
+	if _, err := n.local.Get(0).Snapshot(); !errors.Is(err, replica.ErrDamaged) {
 		c.t.Fatalf("%s: a snapshot: %v", place, err)
 	}
 	if _, _, err := c.scan(node, toyScan(watershedv1.Consistency_CONSISTENCY_LOCAL)); err == nil {
 		c.t.Fatalf("%s: a local read is answered", place)
 	}
-	if n.replicas[1].Damage() != nil {
+	if n.local.Get(1).Damage() != nil {
 		c.t.Fatalf("%s: the other shard is out, too", place)
 	}
 	if why := service.NotReady(n.env.Router); !strings.Contains(why, "damaged, to be rebuilt: shard 0") {
@@ -179,7 +179,7 @@ func TestRebuildIsRefused(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "no other node leads") {
 		t.Error(err)
 	}
-	if c.nodes[0].node.replicas[0].Damage() != nil {
+	if c.nodes[0].node.local.Get(0).Damage() != nil {
 		t.Error("what was refused took the replica out")
 	}
 }

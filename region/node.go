@@ -16,18 +16,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/watershed-db/watershed/keyspace"
 	"github.com/watershed-db/watershed/processor/job"
+	"github.com/watershed-db/watershed/region/carrier"
 	"github.com/watershed-db/watershed/region/checkpoint/objects"
 	"github.com/watershed-db/watershed/region/config"
 	"github.com/watershed-db/watershed/region/coordinator"
 	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/limit"
+	"github.com/watershed-db/watershed/region/placement"
 	"github.com/watershed-db/watershed/region/probe"
 	"github.com/watershed-db/watershed/region/replica"
 	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/service"
-	"github.com/watershed-db/watershed/region/shard"
 )
 
 // ErrTooOld says that a live job uses a built-in in a version that this build does not have (rules A11).
@@ -81,13 +81,18 @@ type Node struct {
 	bounds   *limit.Set
 	disk     *limit.Disk
 	host     *group.Host
-	replicas []*replica.Replica
+	restored uint64           // index up to which shard 0 was restored; its placement table is of other nodes then
+	founding *placement.Table // what the region began with; of no use on a node that joined
+	local    *router.Local
+	carrier  *carrier.Carrier
+	keeping  sync.WaitGroup // replicas that are begun or deleted
+	expelled chan struct{}  // closed when another node says that this one was removed
 	grpc     net.Listener
 	http     net.Listener
 	peers    *peers
 	objects  objects.Store // of checkpoints; nil without
-	prober   *probe.Prober // nil where the node is alone in its region
-	probing  func()        // ends the prober
+	prober   *probe.Prober
+	probing  func() // ends the prober
 	server   *service.Server
 	pages    *service.Pages
 	closing  sync.Once
@@ -100,7 +105,7 @@ func Open(o Options) (node *Node, err error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
-	n := &Node{o: o, registry: prometheus.NewRegistry()}
+	n := &Node{o: o, registry: prometheus.NewRegistry(), expelled: make(chan struct{})}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.env = &Env{Config: o.Config, Conns: router.NewConns(), Registerer: n.registry, Logger: o.Logger}
 	defer func() {
@@ -120,13 +125,17 @@ func Open(o Options) (node *Node, err error) {
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
+	if n.founding, err = founding(o.Config); err != nil {
+		return nil, err
+	}
+	n.local = router.NewLocal(o.Config.Shards)
+	if err := n.openHost(); err != nil {
+		return nil, err
+	}
 	if err := n.openReplicas(); err != nil {
 		return nil, err
 	}
 	if err := n.checkPins(); err != nil {
-		return nil, err
-	}
-	if err := n.openProbe(); err != nil {
 		return nil, err
 	}
 	if err := n.wire(); err != nil {
@@ -152,8 +161,8 @@ func (n *Node) listen() (err error) {
 	return nil
 }
 
-// openReplicas starts the Raft host and all shards, several at once: each may have some log to replay.
-func (n *Node) openReplicas() (err error) {
+// openHost starts the Raft host.
+func (n *Node) openHost() (err error) {
 	c := n.o.Config
 	var members []group.Member
 	for _, m := range c.Nodes {
@@ -162,6 +171,7 @@ func (n *Node) openReplicas() (err error) {
 	n.host, err = group.Open(group.Config{
 		Dir: filepath.Join(c.Data, raftFolder), Deployment: c.Deployment, Region: c.Region, NodeID: c.Node, Members: members,
 		Listen: c.Listen.Raft, Listener: n.o.Listeners.Raft, Logger: n.o.Logger, Fatal: n.o.Fatal,
+		Expelled:         func() { close(n.expelled) },
 		HeartbeatTimeout: c.Raft.Heartbeat.D(), ElectionTimeout: c.Raft.Election.D(), LeaderLeaseTimeout: c.Raft.Lease.D(),
 		CommitTimeout: c.Raft.Commit.D(), ProposeTimeout: c.Raft.Propose.D(), TrailingBytes: uint64(c.Raft.LogBytes),
 		MaxUnderWay: int64(c.Limits.UnderWay),
@@ -169,30 +179,8 @@ func (n *Node) openReplicas() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := n.seed(); err != nil {
-		return err
-	}
 	n.cache = pebble.NewCache(int64(c.Store.Cache))
-	n.replicas = make([]*replica.Replica, c.Shards)
-	var opening errgroup.Group
-	opening.SetLimit(4)
-	for i := range n.replicas {
-		opening.Go(func() (err error) {
-			n.replicas[i], err = replica.Open(replica.Options{
-				Shard: shard.Config{
-					Self: c.RegionID(), Regions: c.RegionIDs(), Shard: keyspace.ShardID(i), Shards: c.Shards, Owner: c.Owns(),
-				},
-				Dir:  filepath.Join(c.Data, shardsFolder, fmt.Sprintf("%04d", i)),
-				Host: n.host, Cache: n.cache, TableBytes: int64(c.Store.Table), Fatal: n.o.Fatal, Logger: n.o.Logger,
-				Room: n.disk.Room,
-			})
-			return err
-		})
-	}
-	if err := opening.Wait(); err != nil {
-		return err
-	}
-	return n.seeded()
+	return nil
 }
 
 // checkPins refuses to run with a live job that uses what this build does not have.
@@ -201,7 +189,7 @@ func (n *Node) checkPins() error {
 	for _, p := range job.Announced() {
 		have[p.Name] = p.Version
 	}
-	for _, e := range n.replicas[0].State().Registry().Jobs() {
+	for _, e := range n.local.Get(0).State().Registry().Jobs() {
 		for _, p := range e.Pinned {
 			if have[p.Name] < p.Version {
 				return fmt.Errorf("%w: job %s uses %s in version %d, this one has %d", ErrTooOld, e.Name, p.Name, p.Version, have[p.Name])
@@ -211,35 +199,53 @@ func (n *Node) checkPins() error {
 	return nil
 }
 
+// nodeIDs lists the region's nodes.
+func (n *Node) nodeIDs() []string {
+	var out []string
+	for _, x := range n.env.Router.Nodes() {
+		out = append(out, x.ID)
+	}
+	return out
+}
+
 // wire puts router, coordinator and services round the replicas.
 func (n *Node) wire() (err error) {
 	c := n.o.Config
-	var nodes []router.Node
-	var ids []string
-	for _, m := range c.Nodes {
-		nodes, ids = append(nodes, router.Node{ID: m.ID, GRPC: m.GRPC}), append(ids, m.ID)
+	first := n.local.Get(0)
+	founded := n.founding
+	layout := carrier.LayoutOf(founded)
+	if c.Join {
+		founded, layout.Holders = nil, nil
 	}
-	n.env.Router = router.New(router.Options{Deployment: c.Deployment, Dead: n.dead, Nodes: nodes, Replicas: n.replicas, Conns: n.env.Conns})
-	first := n.replicas[0]
+	n.env.Router = router.New(router.Options{
+		Deployment: c.Deployment, Self: c.Node, Layout: layout, Local: n.local, Conns: n.env.Conns, Dead: n.dead,
+	})
+	if err := n.openProbe(); err != nil {
+		return err
+	}
+	n.carrier = carrier.New(carrier.Options{
+		Deployment: c.Deployment, Self: c.Node, Router: n.env.Router, Conns: n.env.Conns, Founding: founded, Restored: n.restored,
+		Logger: n.o.Logger.Named("carrier"),
+	})
 	leads := coordinator.New(coordinator.Options{
-		Deployment: c.Deployment, Region: c.RegionID(), Nodes: ids, Shards: n.env.Router, Logs: n.o.Parts.Logs,
+		Deployment: c.Deployment, Region: c.RegionID(), Shards: n.env.Router, Logs: n.o.Parts.Logs,
 		Logger: n.o.Logger.Named("coordinator"), Changed: first.Changed, Dead: n.dead,
+		Nodes:     n.nodeIDs,
 		NotLeader: func() error { return n.env.Router.Status(&group.NotLeaderError{Leader: first.Leader()}) },
 	})
 	first.Lead(leads.Run)
+	first.Lead(n.carrier.Run)
 	o := service.Options{
-		Config: c, Version: n.o.Version, Router: n.env.Router, Conns: n.env.Conns, Coordinator: leads,
+		Config: c, Version: n.o.Version, Router: n.env.Router, Conns: n.env.Conns, Coordinator: leads, Carrier: n.carrier,
 		Logger: n.o.Logger.Named("service"), Registerer: n.registry, Bounds: n.bounds,
 	}
 	if o.Checkpoints, err = n.keepCheckpoints(); err != nil {
 		return err
 	}
-	n.peers = newPeers(n.env, n.replicas)
+	n.peers = newPeers(n.env)
 	o.Peers, o.Lag = n.peers.server, n.peers.lag
-	for _, task := range n.o.Parts.Lead {
-		for _, r := range n.replicas {
-			r.Lead(func(ctx context.Context) { task(ctx, n.env, r) })
-		}
+	for _, r := range n.local.All() {
+		n.attach(r)
 	}
 	n.registry.MustRegister(service.NewShardMetrics(n.env.Router), n.peers)
 	registerDisk(n.registry, n.host)
@@ -274,6 +280,11 @@ func (n *Node) Run(ctx context.Context) error {
 	}()
 	running.Go(func() error { return n.pages.Serve(n.http) })
 	running.Go(func() error { return n.watchDisk(ctx) })
+	n.keeping.Add(1)
+	running.Go(func() error {
+		defer n.keeping.Done()
+		return n.keep(ctx)
+	})
 	var parts sync.WaitGroup
 	for _, run := range n.o.Parts.Run {
 		parts.Add(1)
@@ -305,7 +316,7 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) stepDown() {
 	var handing sync.WaitGroup
 	defer handing.Wait()
-	for _, r := range n.replicas {
+	for _, r := range n.local.All() {
 		handing.Go(r.StepDown)
 	}
 }
@@ -316,6 +327,20 @@ const (
 	// requestsWithin is the same for requests of the pages.
 	requestsWithin = 500 * time.Millisecond
 )
+
+func (n *Node) closeReplicas() error {
+	if n.local == nil {
+		return nil
+	}
+	replicas := n.local.All()
+	stopped := make([]error, len(replicas))
+	var stopping sync.WaitGroup
+	for i, r := range replicas {
+		stopping.Go(func() { stopped[i] = r.Close() })
+	}
+	stopping.Wait()
+	return errors.Join(stopped...)
+}
 
 // Close ends everything that Open began. It may be called twice. A node that Run closes needs no Close.
 func (n *Node) Close() error {
@@ -339,15 +364,8 @@ func (n *Node) close() error {
 	if n.probing != nil {
 		n.probing()
 	}
-	stopped := make([]error, len(n.replicas))
-	var stopping sync.WaitGroup
-	for i, r := range n.replicas {
-		if r != nil {
-			stopping.Go(func() { stopped[i] = r.Close() })
-		}
-	}
-	stopping.Wait()
-	errs = append(errs, stopped...)
+	n.keeping.Wait()
+	errs = append(errs, n.closeReplicas())
 	if n.host != nil {
 		errs = append(errs, n.host.Close())
 	} else if l := n.o.Listeners.Raft; l != nil {

@@ -81,7 +81,7 @@ func TestRegionOfThree(t *testing.T) {
 		}
 		c.expect(i, toyScan(watershedv1.Consistency_CONSISTENCY_LOCAL), want)
 	}
-	leader := slices.IndexFunc(c.nodes, func(r *running) bool { return r.node.replicas[0].IsLeader() })
+	leader := slices.IndexFunc(c.nodes, func(r *running) bool { return r.node.local.Get(0).IsLeader() })
 	c.stop(leader)
 	rest := (leader + 1) % 3
 	f.send(rest, 2700, "x")

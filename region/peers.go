@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/keyspace"
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
+	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/peer"
 	"github.com/watershed-db/watershed/region/replica"
 	"github.com/watershed-db/watershed/region/shard"
@@ -19,60 +22,70 @@ import (
 
 // peers is what a node has to do with other regions, and a collector of how that goes.
 type peers struct {
-	links    *peer.Links
-	shards   []*peer.Shard
-	replicas []*replica.Replica
-	server   *peer.Server
+	env    *Env
+	id     peer.Identity
+	links  *peer.Links
+	logger hclog.Logger
+	shards []atomic.Pointer[peer.Shard] // of the replicas that are here
+	server *peer.Server
 
 	heard, behind, entries, bytes, joined, gaps, refusals, sent, sentBytes, refused *prometheus.Desc
 }
 
-// newPeers has the leaders among the replicas pull from other regions, and keep their shards up.
-func newPeers(env *Env, replicas []*replica.Replica) *peers {
+func newPeers(env *Env) *peers {
 	c := env.Config
 	id := peer.Identity{Deployment: c.Deployment, Self: c.RegionID(), Shards: c.Shards}
 	for _, r := range c.Regions {
 		id.Members = append(id.Members, peer.Member{Region: crdt.RegionID(r.Name), Number: r.Member, Addresses: r.GRPC})
 	}
-	logger := env.Logger.Named("peer")
-	p := &peers{links: peer.NewLinks(), replicas: replicas}
+	p := &peers{env: env, id: id, links: peer.NewLinks(), logger: env.Logger.Named("peer")}
+	p.shards = make([]atomic.Pointer[peer.Shard], c.Shards)
 	p.describe()
-	for _, r := range replicas {
-		s := peer.New(peer.Options{
-			Identity: id, Replica: r, Links: p.links, Logger: logger,
-			Stopped: func(ctx context.Context, s *shard.SourceStopped) {
-				if _, err := env.Router.Propose(ctx, 0, s); err != nil && !errors.Is(err, context.Canceled) {
-					logger.Warn("a source that two regions hold different histories of is not recorded as stopped",
-						"source", s.Source, "error", err)
-				}
-			},
-		})
-		p.shards = append(p.shards, s)
-		r.Lead(s.Run)
-		r.Lead(func(ctx context.Context) {
-			upkeep.Run(ctx, upkeep.Options{
-				Compare: func(ctx context.Context, index uint64, chain crdt.Hash) upkeep.Verdict {
-					return compare(ctx, env, r, index, chain)
-				},
-				Replica: r, Peers: s, UnreachableAfter: c.Peers.UnreachableAfter.D(), Logger: env.Logger.Named("upkeep"),
-			})
-		})
-	}
-	p.server = peer.NewServer(id, p.shards, env.Router.Address, logger)
+	p.server = peer.NewServer(id, func(n uint32) (*peer.Shard, group.Member) {
+		leader, _ := env.Router.Leader(keyspace.ShardID(n))
+		return p.shards[n].Load(), group.Member{ID: leader.ID}
+	}, env.Router.Address, p.logger)
 	return p
 }
 
+// attach has a replica, while it leads, pull from other regions, and keeps its shard up.
+func (p *peers) attach(r *replica.Replica) {
+	s := peer.New(peer.Options{
+		Identity: p.id, Replica: r, Links: p.links, Logger: p.logger,
+		Stopped: func(ctx context.Context, s *shard.SourceStopped) {
+			if _, err := p.env.Router.Propose(ctx, 0, s); err != nil && !errors.Is(err, context.Canceled) {
+				p.logger.Warn("a source that two regions hold different histories of is not recorded as stopped",
+					"source", s.Source, "error", err)
+			}
+		},
+	})
+	p.shards[r.Shard()].Store(s)
+	r.Lead(s.Run)
+	r.Lead(func(ctx context.Context) {
+		upkeep.Run(ctx, upkeep.Options{
+			Compare: func(ctx context.Context, index uint64, chain crdt.Hash) upkeep.Verdict {
+				return compare(ctx, p.env, r, index, chain)
+			},
+			Replica: r, Peers: s, UnreachableAfter: p.env.Config.Peers.UnreachableAfter.D(), Logger: p.env.Logger.Named("upkeep"),
+		})
+	})
+}
+
+// detach forgets a replica that goes.
+func (p *peers) detach(id keyspace.ShardID) { p.shards[id].Store(nil) }
+
 // lag tells how far a shard that this node leads is behind other regions.
 func (p *peers) lag(id keyspace.ShardID) []*watershedv1.PeerLag {
-	if !p.replicas[id].IsLeader() {
+	here, s := p.env.Router.Replica(id), p.shards[id].Load()
+	if here == nil || s == nil || !here.IsLeader() {
 		return nil
 	}
 	unreachable := map[crdt.RegionID]bool{}
-	for _, x := range p.replicas[id].State().Unreachable {
+	for _, x := range here.State().Unreachable {
 		unreachable[x] = true
 	}
 	var out []*watershedv1.PeerLag
-	for _, v := range p.shards[id].Peers() {
+	for _, v := range s.Peers() {
 		out = append(out, &watershedv1.PeerLag{
 			Region: string(v.Region), Reachable: !unreachable[v.Region], SilentMs: time.Since(v.Heard).Milliseconds(),
 			RecordsBehind: v.Behind,
@@ -112,9 +125,13 @@ func (p *peers) Collect(out chan<- prometheus.Metric) {
 	tell := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, t, v, labels...)
 	}
-	for i, s := range p.shards {
+	for i := range p.shards {
+		s, here := p.shards[i].Load(), p.env.Router.Replica(keyspace.ShardID(i))
+		if s == nil || here == nil {
+			continue
+		}
 		id := strconv.Itoa(i)
-		leads := p.replicas[i].IsLeader()
+		leads := here.IsLeader()
 		for _, v := range s.Peers() {
 			region := string(v.Region)
 			if leads {

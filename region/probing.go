@@ -11,18 +11,9 @@ import (
 // listener's.
 func (n *Node) openProbe() (err error) {
 	c := n.o.Config
-	peers := map[string]string{}
-	for _, m := range c.Nodes {
-		if m.ID != c.Node {
-			peers[m.ID] = m.Raft
-		}
-	}
-	if len(peers) == 0 {
-		return nil
-	}
 	n.prober, err = probe.Open(probe.Options{
 		Deployment: c.Deployment, Region: c.Region, Node: c.Node, Listen: n.host.Addr().String(),
-		Peers: func() map[string]string { return peers }, Groups: n.standings, Stalled: n.host.Stalled, Campaign: n.campaign,
+		Peers: n.probed, Groups: n.standings, Stalled: n.host.Stalled, Campaign: n.campaign,
 		Lost:   n.lost,
 		Logger: n.o.Logger.Named("probe"),
 	})
@@ -40,10 +31,21 @@ func (n *Node) openProbe() (err error) {
 	return nil
 }
 
+// probed lists the addresses of the region's other nodes.
+func (n *Node) probed() map[string]string {
+	peers := map[string]string{}
+	for _, m := range n.env.Router.Nodes() {
+		if m.ID != n.o.Config.Node {
+			peers[m.ID] = m.Raft
+		}
+	}
+	return peers
+}
+
 // standings tells how the groups on this node stand.
 func (n *Node) standings() []probe.Standing {
-	out := make([]probe.Standing, 0, len(n.replicas))
-	for shard := range uint32(len(n.replicas)) {
+	out := make([]probe.Standing, 0, n.local.Shards())
+	for shard := range uint32(n.local.Shards()) {
 		g := n.host.Group(shard)
 		if g == nil {
 			continue
@@ -67,10 +69,8 @@ func (n *Node) campaign(shard uint32) {
 
 // lost has calls to a node that is not heard of any more fail, instead of waiting for an answer.
 func (n *Node) lost(node string) {
-	for _, m := range n.o.Config.Nodes {
-		if m.ID == node {
-			n.env.Conns.Break(m.GRPC)
-		}
+	if address := n.env.Router.Address(node); address != "" {
+		n.env.Conns.Break(address)
 	}
 }
 

@@ -251,7 +251,10 @@ func (n *Node) seed() error {
 		return fmt.Errorf("data folder %s: a restore of checkpoint %s has not ended", c.Data, mark.Which)
 	}
 	for i, index := range mark.Indexes {
-		if err := n.host.Seed(uint32(i), filepath.Join(c.Data, restoreFolder, checkpoint.ShardDir(i)), index, nil); err != nil {
+		if !n.founding.Holds(c.Node, i) {
+			continue
+		}
+		if err := n.host.Seed(uint32(i), filepath.Join(c.Data, restoreFolder, checkpoint.ShardDir(i)), index, seats(n.founding, i)); err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}
 	}

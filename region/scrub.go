@@ -48,6 +48,9 @@ func (s *scrubber) run(ctx context.Context, env *Env) {
 			if r == nil {
 				continue
 			}
+			if r == nil {
+				continue
+			}
 			err := r.Verify(ctx, s.pace)
 			if err != nil && ctx.Err() == nil && !errors.Is(err, replica.ErrDamaged) && !keyspace.IsDamage(err) {
 				env.Logger.Warn("a shard's tables could not be read through", "shard", i, "error", err)

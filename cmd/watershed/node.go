@@ -33,6 +33,7 @@ func newNode() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "the node's configuration file")
+	cmd.AddCommand(newNodeAdd(), newNodeDrain(), newNodeRemove())
 	return cmd
 }
 

@@ -65,6 +65,10 @@ type nodeJSON struct {
 	GRPC string `json:"grpc"`
 	HTTP string `json:"http"`
 	Up   bool   `json:"up"`
+	// Zone, weight and state are of the placement; "" where the region has none yet.
+	Zone   string `json:"zone,omitempty"`
+	Weight uint32 `json:"weight,omitempty"`
+	State  string `json:"state,omitempty"`
 
 	Damaged []damageJSON `json:"damaged,omitempty"`
 }
@@ -85,6 +89,7 @@ type shardJSON struct {
 	Owner   string    `json:"owner"`
 	Epoch   uint64    `json:"epoch"`
 	Lag     []lagJSON `json:"lag"`
+	Voters  []string  `json:"voters,omitempty"`
 }
 
 type lagJSON struct {
@@ -99,14 +104,15 @@ func newTopologyJSON(t *watershedv1.TopologyResponse) topologyJSON {
 	for _, r := range t.GetRegions() {
 		region := regionJSON{r.GetName(), r.GetMember(), r.GetReachable(), r.GetNote(), []nodeJSON{}, []shardJSON{}}
 		for _, n := range r.GetNodes() {
-			node := nodeJSON{ID: n.GetId(), GRPC: n.GetGrpc(), HTTP: n.GetHttp(), Up: n.GetUp()}
+			node := nodeJSON{ID: n.GetId(), GRPC: n.GetGrpc(), HTTP: n.GetHttp(), Up: n.GetUp(), Zone: n.GetZone(), Weight: n.GetWeight(),
+				State: n.GetState()}
 			for _, d := range n.GetDamaged() {
 				node.Damaged = append(node.Damaged, damageJSON{d.GetShard(), d.GetFile(), d.GetWhat(), d.GetTimeMs()})
 			}
 			region.Nodes = append(region.Nodes, node)
 		}
 		for _, s := range r.GetShards() {
-			shard := shardJSON{s.GetShard(), s.GetLeader(), s.GetTerm(), s.GetAppliedIndex(), s.GetOwner(), s.GetEpoch(), []lagJSON{}}
+			shard := shardJSON{s.GetShard(), s.GetLeader(), s.GetTerm(), s.GetAppliedIndex(), s.GetOwner(), s.GetEpoch(), []lagJSON{}, s.GetVoters()}
 			for _, l := range s.GetLag() {
 				shard.Lag = append(shard.Lag, lagJSON{l.GetRegion(), l.GetReachable(), l.GetSilentMs(), known(l.GetRecordsBehind())})
 			}
@@ -140,6 +146,9 @@ func topologyTables(w io.Writer, t *watershedv1.TopologyResponse) error {
 			state := "down"
 			if n.GetUp() {
 				state = "up"
+			}
+			if s := n.GetState(); s != "" && s != "active" {
+				state += ", " + s
 			}
 			for _, d := range n.GetDamaged() {
 				state += fmt.Sprintf("; shard %d is damaged: %s", d.GetShard(), d.GetFile())

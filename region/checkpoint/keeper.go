@@ -39,6 +39,8 @@ type KeeperOptions struct {
 	Metrics  *Metrics
 	Logger   hclog.Logger
 	Interval time.Duration // between checkpoints
+	// Holders lists the nodes that hold a shard, one at least (default: all nodes, any shard).
+	Holders func(shard int) []string
 	// HandOver is how long a shard's uploader may be away or behind until another one takes over (default 4 intervals, a
 	// minute at least).
 	HandOver time.Duration
@@ -276,8 +278,8 @@ func (k *Keeper) assign(now time.Time) *uploaders {
 	next := &uploaders{Version: FormatVersion, Shards: slices.Clone(k.note.Shards)}
 	changed := len(next.Shards) != k.o.Shards
 	next.Shards = append(next.Shards, make([]uploader, max(k.o.Shards-len(next.Shards), 0))...)[:k.o.Shards]
-	nodes := slices.Sorted(slices.Values(k.o.Scope.Nodes))
 	for i := range next.Shards {
+		nodes := slices.Sorted(slices.Values(k.holders(i)))
 		u := &next.Shards[i]
 		since, away := k.away[i]
 		at := slices.Index(nodes, u.Node)
@@ -299,6 +301,14 @@ func (k *Keeper) assign(now time.Time) *uploaders {
 		return nil
 	}
 	return next
+}
+
+// holders lists the nodes that hold a shard.
+func (k *Keeper) holders(shard int) []string {
+	if k.o.Holders == nil {
+		return k.o.Scope.Nodes
+	}
+	return k.o.Holders(shard)
 }
 
 // upload has every shard uploaded, shard 0 when all others are done, and returns what came of it, by shard. Where it is to

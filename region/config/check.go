@@ -15,7 +15,8 @@ import (
 // Bounds of a configuration.
 const (
 	MaxShards = 1024
-	MaxNodes  = 5
+	MaxNodes  = 64
+	MaxWeight = 1000
 	MaxName   = 63 // bytes of the deployment's and a node's name
 )
 
@@ -97,12 +98,16 @@ func (k *checker) nodes(c Config) {
 		k.name(at+".id", n.ID)
 		k.refuse(ids[n.ID], at+".id", "each node once", "is %q again", n.ID)
 		ids[n.ID] = true
+		k.refuse(n.Weight < 0 || n.Weight > MaxWeight, at+".weight", fmt.Sprintf("1 to %d", MaxWeight), "is %d", n.Weight)
+		k.refuse(len(n.Zone) > MaxName, at+".zone", fmt.Sprintf("at most %d bytes", MaxName), "is %q", n.Zone)
 		for _, a := range [...]struct{ name, address string }{{"raft", n.Raft}, {"grpc", n.GRPC}, {"http", n.HTTP}} {
 			k.refuse(!isAddress(a.address), at+"."+a.name, "HOST:PORT", "is %q", a.address)
 			k.refuse(addresses[a.address], at+"."+a.name, "an address of its own", "is %q again", a.address)
 			addresses[a.address] = true
 		}
 	}
+	k.refuse(c.Replication != 1 && c.Replication != 3 && c.Replication != 5, "replication", "1, 3 or 5", "is %d", c.Replication)
+	k.refuse(c.Join && len(c.Nodes) < 2, "join", "a node of the region to ask besides this one", "is set, and nodes has this one alone")
 	k.refuse(!ids[c.Node], "node", "the id of one of nodes", "is %q", c.Node)
 }
 

@@ -18,12 +18,16 @@ type Config struct {
 	Regions    []Region `yaml:"regions"`
 	Owner      string   `yaml:"owner,omitempty"`
 	Nodes      []Node   `yaml:"nodes"`
-	Listen     Listen   `yaml:"listen,omitempty"`
-	Kafka      Kafka    `yaml:"kafka"`
-	Worker     Worker   `yaml:"worker,omitempty"`
-	Raft       Raft     `yaml:"raft,omitempty"`
-	Store      Store    `yaml:"store,omitempty"`
-	Peers      Peers    `yaml:"peers,omitempty"`
+	// Replication is how many nodes vote on each shard, of a region that is founded (default 3, less where the nodes are).
+	Replication int `yaml:"replication,omitempty"`
+	// Join says that this node did not found the region: Nodes are itself and those it asks first.
+	Join   bool   `yaml:"join,omitempty"`
+	Listen Listen `yaml:"listen,omitempty"`
+	Kafka  Kafka  `yaml:"kafka"`
+	Worker Worker `yaml:"worker,omitempty"`
+	Raft   Raft   `yaml:"raft,omitempty"`
+	Store  Store  `yaml:"store,omitempty"`
+	Peers  Peers  `yaml:"peers,omitempty"`
 	// Checkpoints says where the region's state is kept beside its nodes; nowhere where URL is empty.
 	Checkpoints Checkpoints `yaml:"checkpoints,omitempty"`
 	Limits      Limits      `yaml:"limits,omitempty"`
@@ -44,6 +48,10 @@ type Node struct {
 	Raft string `yaml:"raft"`
 	GRPC string `yaml:"grpc"`
 	HTTP string `yaml:"http"`
+	// Zone is what may fail as one, such as a rack: no two replicas of a shard are in one zone while there are enough.
+	Zone string `yaml:"zone,omitempty"`
+	// Weight is the node's share of replicas and leaders (default 1).
+	Weight int `yaml:"weight,omitempty"`
 }
 
 // Listen overrides the addresses that this node listens on, where they differ from those it is reached at.
@@ -160,6 +168,7 @@ func (c Config) Defaults() Config {
 	or(&c.Log.Level, "info")
 	or(&c.Log.Format, "text")
 	or(&c.Kafka.ClientID, "watershed")
+	or(&c.Replication, 3)
 	if c.Owner == "" && len(c.Regions) > 0 {
 		c.Owner = c.Regions[0].Name
 	}

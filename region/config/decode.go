@@ -169,6 +169,10 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 		if d.whole(n, err, path) {
 			v.SetInt(i)
 		}
+	case reflect.Bool:
+		if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" || n.Decode(v.Addr().Interface()) != nil {
+			d.fail(n, "true or false", "%s is %s", path, kindOf(n))
+		}
 	case reflect.Uint16:
 		i, err := strconv.ParseUint(n.Value, 10, 16)
 		if d.whole(n, err, path) {

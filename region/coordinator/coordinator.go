@@ -16,7 +16,7 @@ import (
 // Shards is how the coordinator reaches the shards of its region. router.Router is one.
 type Shards interface {
 	Shards() int
-	// State returns a shard's state as this node has it, which may lag behind its leader's.
+	// State returns a shard's state as this node has it, which may lag behind its leader's; nil where it has none.
 	State(id keyspace.ShardID) *shard.State
 	// Propose has a command applied by a shard, wherever it is led.
 	Propose(ctx context.Context, id keyspace.ShardID, c shard.Command) (shard.Result, error)
@@ -26,7 +26,7 @@ type Shards interface {
 type Options struct {
 	Deployment string
 	Region     crdt.RegionID
-	Nodes      []string // ids of the region's nodes, each of which is a worker
+	Nodes      func() []string // ids of the region's nodes, each of which is a worker
 	Shards     Shards
 	Logs       Logs
 	Logger     hclog.Logger // default: none
@@ -52,6 +52,7 @@ type Coordinator struct {
 	o      Options
 	topics topics
 	notes  notes
+	told   []*shard.Registry // by shard: what one that is not on this node was last told all of; Run's alone
 
 	mu struct {
 		sync.Mutex
@@ -117,6 +118,7 @@ func (c *Coordinator) Run(ctx context.Context) {
 	}()
 	c.notes.clear()
 	c.topics.clear()
+	c.told = make([]*shard.Registry, c.o.Shards.Shards())
 
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -156,7 +158,7 @@ func (c *Coordinator) spread(ctx context.Context, registry *shard.Registry) {
 	defer shards.Wait()
 	for i := range c.o.Shards.Shards() {
 		id := keyspace.ShardID(i)
-		todo := Lacking(registry, c.o.Shards.State(id), c.o.Region)
+		todo, blind := c.todo(id, registry)
 		if len(todo) == 0 {
 			continue
 		}
@@ -166,8 +168,22 @@ func (c *Coordinator) spread(ctx context.Context, registry *shard.Registry) {
 					return
 				}
 			}
+			if blind {
+				c.told[id] = registry
+			}
 		})
 	}
+}
+
+// todo lists what a shard lacks. One that is not on this node is told everything, once.
+func (c *Coordinator) todo(id keyspace.ShardID, registry *shard.Registry) (list []shard.Command, blind bool) {
+	if state := c.o.Shards.State(id); state != nil {
+		return Lacking(registry, state, c.o.Region), false
+	}
+	if c.told[id] == registry {
+		return nil, true
+	}
+	return Everything(registry, c.o.Region), true
 }
 
 // propose reports whether a command has its effect.
@@ -224,6 +240,29 @@ func Lacking(registry *shard.Registry, state *shard.State, self crdt.RegionID) [
 	return todo
 }
 
+// Everything lists the commands that bring a shard up to the registry, whatever it has been told. It is a pure function.
+func Everything(registry *shard.Registry, self crdt.RegionID) []shard.Command {
+	var todo []shard.Command
+	for _, e := range registry.After(0) {
+		if e.Op == shard.JobDeleted {
+			todo = append(todo, &shard.DropGeneration{ID: e.Generation})
+		}
+	}
+	for _, e := range registry.Jobs() {
+		todo = append(todo,
+			&shard.AddGeneration{ID: e.Generation, Name: e.Name, File: e.File, Meaning: e.Meaning, Pinned: e.Pinned},
+			&shard.UpdateGeneration{ID: e.Generation, File: e.File, Meaning: e.Meaning})
+		if decided := registry.Decided(e.Generation); len(decided) > 0 {
+			add := &shard.AddSources{Generation: e.Generation, Group: self}
+			for _, d := range decided {
+				add.Sources = append(add.Sources, d.SourcePoint)
+			}
+			todo = append(todo, add)
+		}
+	}
+	return todo
+}
+
 func lacksSources(g *shard.Generation, decided []shard.Decided, self crdt.RegionID) bool {
 	if len(decided) == 0 {
 		return false
@@ -235,9 +274,12 @@ func lacksSources(g *shard.Generation, decided []shard.Decided, self crdt.Region
 }
 
 // Settled returns the registry's position when every state of the region's shards is up to it, else 0: what a region
-// tells another that waits for its jobs.
+// tells another that waits for its jobs. Shards without a state are passed over.
 func Settled(registry *shard.Registry, states []*shard.State) uint64 {
 	for _, state := range states {
+		if state == nil {
+			continue
+		}
 		for _, e := range registry.After(0) {
 			g := state.Generation(e.Generation)
 			live, ok := registry.Job(e.Name)

@@ -124,7 +124,7 @@ func newFixture(t *testing.T) *fixture {
 		f.shards.machines = append(f.shards.machines, m)
 	}
 	f.c = New(Options{
-		Deployment: "d", Region: "a", Nodes: []string{"w1", "w2"}, Shards: f.shards, Logs: f.logs,
+		Deployment: "d", Region: "a", Nodes: func() []string { return []string{"w1", "w2"} }, Shards: f.shards, Logs: f.logs,
 		Changed: f.shards.machines[0].Changed, NotLeader: func() error { return errNotLeader },
 		Tick: 10 * time.Millisecond, Look: 10 * time.Millisecond, Grace: 50 * time.Millisecond, Lease: 300 * time.Millisecond,
 	})

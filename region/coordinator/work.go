@@ -206,12 +206,12 @@ func (c *Coordinator) assignLoop(ctx context.Context) {
 func (c *Coordinator) assign(began time.Time) {
 	registry := c.registry()
 	dead := map[string]bool{}
-	for _, node := range c.o.Nodes {
+	for _, node := range c.o.Nodes() {
 		dead[node] = c.o.Dead(node)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.mu.settled && time.Since(began) < c.o.Grace && slices.ContainsFunc(c.o.Nodes, func(node string) bool {
+	if !c.mu.settled && time.Since(began) < c.o.Grace && slices.ContainsFunc(c.o.Nodes(), func(node string) bool {
 		return c.mu.members[node] == nil && !dead[node]
 	}) {
 		return

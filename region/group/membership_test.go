@@ -168,13 +168,13 @@ func TestARemovedNodeIsTurnedAway(t *testing.T) {
 	expelled := make(chan struct{}, 3)
 	c := newCluster(t, 3, func(cfg *Config) { cfg.Expelled = func() { expelled <- struct{}{} } })
 	gone := (c.leader() + 1) % 3
+	c.kill(gone) // so it doesn't hear of it
 	c.alter(Remove, gone)
 	for i, n := range c.nodes {
 		if i != gone {
 			n.host.Learn(nil, []string{c.configs[gone].NodeID})
 		}
 	}
-	c.kill(gone)
 	c.start(gone)
 	// It may have learned meanwhile that it is no member, and would not dial by itself: others of its groups would.
 	other := c.configs[(gone+1)%3].Members[(gone+1)%3]

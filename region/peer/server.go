@@ -25,7 +25,7 @@ type Server struct {
 	peerv1.UnimplementedPeerServiceServer
 
 	id       Identity
-	shards   []*Shard // by number
+	shard    func(number uint32) (*Shard, group.Member)
 	address  func(node string) string
 	logger   hclog.Logger
 	refused  *refusals
@@ -37,13 +37,15 @@ type Server struct {
 	streams  sync.WaitGroup
 }
 
-// NewServer returns a Server for the shards of a node, by number. address names the gRPC address of a node of the own
-// region.
-func NewServer(id Identity, shards []*Shard, address func(node string) string, logger hclog.Logger) *Server {
+// NewServer returns a Server for the shards of a node. shard returns one by its number; where the node has none of it, who
+// may lead it. address names the gRPC address of a node of the own region.
+func NewServer(id Identity, shard func(number uint32) (*Shard, group.Member), address func(node string) string,
+	logger hclog.Logger,
+) *Server {
 	if logger == nil {
 		logger = hclog.NewNullLogger()
 	}
-	return &Server{id: id, shards: shards, address: address, logger: logger, refused: newRefusals(logger), quit: make(chan struct{})}
+	return &Server{id: id, shard: shard, address: address, logger: logger, refused: newRefusals(logger), quit: make(chan struct{})}
 }
 
 // Refused returns how many calls of other regions were refused, by reason.
@@ -90,7 +92,10 @@ func (s *Server) admit(h *peerv1.Hello) (*Shard, error) {
 	if err := s.Check(h); err != nil {
 		return nil, err
 	}
-	sh := s.shards[h.Shard]
+	sh, elsewhere := s.shard(h.Shard)
+	if sh == nil {
+		return nil, router.Status(&group.NotLeaderError{Leader: elsewhere}, s.address)
+	}
 	if r := sh.o.Replica; !r.IsLeader() {
 		return nil, router.Status(&group.NotLeaderError{Leader: r.Leader()}, s.address)
 	}

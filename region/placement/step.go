@@ -74,19 +74,32 @@ type Step struct {
 func (s Step) String() string { return fmt.Sprintf("shard %d: %v %s", s.Shard, s.Op, s.Node) }
 
 // Next returns what to do now to bring the groups to what the table says: at most one step a group, for at most limit
-// groups, in order of shards. No step leaves a group without a majority of voters that are up. When it returns nothing,
+// groups, those with a node that is catching up among them, in order of shards. No step leaves a group without a majority of voters that are up. When it returns nothing,
 // something is waited for, or all is as it should be (Settled).
 func (t *Table) Next(o Observed, limit int) []Step {
 	var steps []Step
 	for i := range t.Shards {
-		if len(steps) == limit {
+		if len(steps) >= limit {
 			break
 		}
-		if s, ok := t.next(i, o); ok {
+		switch s, ok := t.next(i, o); {
+		case ok:
 			steps = append(steps, s)
+		case i < len(o.Groups) && t.behind(i, o):
+			limit--
 		}
 	}
 	return steps
+}
+
+// behind says whether a node is being brought up to date with a shard, which costs as much as any step.
+func (t *Table) behind(shard int, o Observed) bool {
+	for _, m := range o.Groups[shard].Members {
+		if !m.Voter && !m.Caught && o.Up[m.ID] && slices.Contains(t.Shards[shard], m.ID) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *Table) next(shard int, o Observed) (Step, bool) {

@@ -59,7 +59,12 @@ func (r *Replica) begin() error {
 		l.ended.Store(true)
 		return errors.Join(err, store.Close())
 	}
-	if l.group, err = r.o.Host.Start(uint32(r.id), machine{l.machine, fail}); err != nil {
+	if len(r.o.Found) > 0 {
+		l.group, err = r.o.Host.Found(uint32(r.id), machine{l.machine, fail}, r.o.Found)
+	} else {
+		l.group, err = r.o.Host.Join(uint32(r.id), machine{l.machine, fail})
+	}
+	if err != nil {
 		l.ended.Store(true)
 		return errors.Join(err, l.machine.Close())
 	}

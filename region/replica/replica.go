@@ -21,8 +21,11 @@ import (
 // Options says what a Replica runs on.
 type Options struct {
 	Shard shard.Config
-	Dir   string        // of the shard's store; made when missing
-	Host  *group.Host   // the node's
+	Dir   string      // of the shard's store; made when missing
+	Host  *group.Host // the node's
+	// Found is the group's first configuration where it has never run anywhere, the same on all nodes; without one the
+	// group was founded by others, and its leader adds this node.
+	Found []group.Seat
 	Cache *pebble.Cache // shared by the stores of the node; nil for one of its own
 	// TableBytes is how much the store gathers in memory; 0 for the store's default.
 	TableBytes int64
@@ -117,6 +120,36 @@ func (r *Replica) Close() error {
 		}
 	})
 	return r.err
+}
+
+// Closed returns a channel that is closed when Close begins.
+func (r *Replica) Closed() <-chan struct{} { return r.quit }
+
+// Membership returns the last configuration of the group that this node knows to be committed, see group.Group.
+func (r *Replica) Membership() (group.Membership, error) {
+	g := r.life.Load().group
+	if g == nil {
+		return group.Membership{}, group.ErrStopped
+	}
+	return g.Membership()
+}
+
+// Alter makes one change to the members of the group that this node leads, see group.Group.
+func (r *Replica) Alter(ctx context.Context, what group.Alter, node, address string, index uint64) error {
+	g := r.life.Load().group
+	if g == nil {
+		return group.ErrStopped
+	}
+	return g.Alter(ctx, what, node, address, index)
+}
+
+// HandTo hands leadership to another voter, see group.Group.
+func (r *Replica) HandTo(ctx context.Context, node string) error {
+	g := r.life.Load().group
+	if g == nil {
+		return group.ErrStopped
+	}
+	return g.HandTo(ctx, node)
 }
 
 // Shard returns the shard's number.

@@ -47,6 +47,7 @@ func alone(t *testing.T, dir string) *Replica {
 	r, err := Open(Options{
 		Shard: shard.Config{Self: "a", Regions: []crdt.RegionID{"a"}, Shards: 1, Owner: true},
 		Dir:   filepath.Join(dir, "shard"), Host: host, Fatal: fatal,
+		Found: []group.Seat{{Member: group.Member{ID: "n", Address: l.Addr().String()}, Voter: true}},
 	})
 	if err != nil {
 		t.Fatal(err)

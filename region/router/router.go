@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -28,42 +29,54 @@ const (
 	attemptDead = 300 * time.Millisecond
 )
 
-// Node is a node of this region: its Raft name and where it serves gRPC.
-type Node struct{ ID, GRPC string }
+// Node is a node of this region: its Raft name, and where it serves gRPC and Raft.
+type Node struct{ ID, GRPC, Raft string }
 
 // Options says what a Router reaches.
 type Options struct {
 	Deployment string
-	Nodes      []Node             // of the region, this one among them
-	Replicas   []*replica.Replica // by shard number; this node's
-	Conns      *Conns             // shared, not closed by the Router
+	Self       string // this node's id
+	Layout     Layout // what is known of the region at first, see Learn
+	Local      *Local // this node's replicas
+	Conns      *Conns // shared, not closed by the Router
 	// Dead says whether a node is not heard of any more: it is not waited for as long. Default: all are heard of.
 	Dead func(node string) bool
 }
 
 // Router reaches the leaders of this region's shards. It is safe for any goroutine.
-type Router struct{ o Options }
-
-// New returns a Router.
-func New(o Options) *Router { return &Router{o} }
-
-// Shards returns how many shards there are.
-func (r *Router) Shards() int { return len(r.o.Replicas) }
-
-// Replica returns this node's replica of a shard, nil where there is no such shard.
-func (r *Router) Replica(id keyspace.ShardID) *replica.Replica {
-	if int(id) >= len(r.o.Replicas) {
-		return nil
-	}
-	return r.o.Replicas[id]
+type Router struct {
+	o       Options
+	layout  atomic.Pointer[Layout]
+	leaders []atomic.Pointer[group.Member] // who led a shard that is not here, when it was last called
 }
 
-// State returns a shard's state as this node has it.
-func (r *Router) State(id keyspace.ShardID) *shard.State { return r.o.Replicas[id].State() }
+// New returns a Router.
+func New(o Options) *Router {
+	r := &Router{o: o, leaders: make([]atomic.Pointer[group.Member], o.Local.Shards())}
+	r.Learn(o.Layout)
+	return r
+}
+
+// Shards returns how many shards there are.
+func (r *Router) Shards() int { return r.o.Local.Shards() }
+
+// Local returns this node's replicas.
+func (r *Router) Local() *Local { return r.o.Local }
+
+// Replica returns this node's replica of a shard, nil where it has none. Of shard 0 every node has one.
+func (r *Router) Replica(id keyspace.ShardID) *replica.Replica { return r.o.Local.Get(id) }
+
+// State returns a shard's state as this node has it, nil where it has none.
+func (r *Router) State(id keyspace.ShardID) *shard.State {
+	if here := r.Replica(id); here != nil {
+		return here.State()
+	}
+	return nil
+}
 
 // Address returns where a node of the region serves gRPC, "" for an unknown one.
 func (r *Router) Address(node string) string {
-	for _, n := range r.o.Nodes {
+	for _, n := range r.Nodes() {
 		if n.ID == node {
 			return n.GRPC
 		}
@@ -72,7 +85,7 @@ func (r *Router) Address(node string) string {
 }
 
 func (r *Router) member(address string) group.Member {
-	for _, n := range r.o.Nodes {
+	for _, n := range r.Nodes() {
 		if n.GRPC == address {
 			return group.Member{ID: n.ID}
 		}
@@ -82,8 +95,28 @@ func (r *Router) member(address string) group.Member {
 
 // Leader returns the node that leads a shard as far as this one knows; not ok while none is known.
 func (r *Router) Leader(id keyspace.ShardID) (Node, bool) {
-	m := r.o.Replicas[id].Leader()
-	return Node{m.ID, r.Address(m.ID)}, m.ID != ""
+	var m group.Member
+	if here := r.Replica(id); here != nil {
+		m = here.Leader()
+	} else {
+		m = r.guess(id, 0)
+	}
+	return Node{ID: m.ID, GRPC: r.Address(m.ID)}, m.ID != ""
+}
+
+// leader returns who leads a shard, as far as this node can tell, the zero Member where it can't.
+func (r *Router) leader(id keyspace.ShardID, turn int) group.Member {
+	if here := r.Replica(id); here != nil {
+		if m := here.Leader(); m.ID != "" { // one that was taken out of the group hears of none
+			return m
+		}
+	}
+	return r.guess(id, turn)
+}
+
+// Elsewhere is the error of a call for a shard that this node has no replica of.
+func (r *Router) Elsewhere(id keyspace.ShardID) error {
+	return fmt.Errorf("shard %d is not on node %s: %w", id, r.o.Self, &group.NotLeaderError{Leader: r.leader(id, 0)})
 }
 
 // Status returns err as a gRPC status that names leaders by their address.
@@ -150,25 +183,23 @@ func (r *Router) Points(ctx context.Context, id keyspace.ShardID, generation crd
 func (r *Router) AtLeader(ctx context.Context, id keyspace.ShardID,
 	call func(ctx context.Context, here *replica.Replica, there *grpc.ClientConn) error,
 ) error {
-	local := r.Replica(id)
-	if local == nil {
-		return fmt.Errorf("%w: there is no shard %d of %d", shard.ErrInvalid, id, len(r.o.Replicas))
+	if int(id) >= r.Shards() {
+		return fmt.Errorf("%w: there is no shard %d of %d", shard.ErrInvalid, id, r.Shards())
 	}
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	var hint group.Member
-	pause, asked := firstPause, 0
-	for {
-		leader := local.Leader()
+	pause := firstPause
+	for turn := 0; ; turn++ {
+		leader := r.leader(id, turn)
 		if hint.ID != "" {
 			leader, hint = hint, group.Member{}
 		}
-		if leader.ID == "" && local.Damage() != nil { // it hears of no leader: any other node may
-			leader = group.Member{ID: r.o.Nodes[asked%len(r.o.Nodes)].ID}
-			asked++
-		}
-		err := r.try(ctx, local, leader, call)
+		err := r.try(ctx, r.Replica(id), leader, call)
 		if err == nil || !retriable(err) {
+			if leader.ID != "" {
+				r.leaders[id].Store(&leader)
+			}
 			return err
 		}
 		var elsewhere *group.NotLeaderError
@@ -190,7 +221,7 @@ func (r *Router) AtLeader(ctx context.Context, id keyspace.ShardID,
 func (r *Router) try(ctx context.Context, local *replica.Replica, leader group.Member,
 	call func(ctx context.Context, here *replica.Replica, there *grpc.ClientConn) error,
 ) error {
-	if local.IsLeader() {
+	if local != nil && local.IsLeader() {
 		return call(ctx, local, nil)
 	}
 	address := r.Address(leader.ID)

@@ -60,11 +60,26 @@ func (s *Server) ownShards() *watershedv1.Region {
 	out := &watershedv1.Region{Name: self.Name, Member: uint32(self.Member), Reachable: true}
 	for i := range s.o.Router.Shards() {
 		id := keyspace.ShardID(i)
-		st := s.o.Router.Replica(id).Status()
+		here := s.o.Router.Replica(id)
+		if here == nil {
+			out.Shards = append(out.Shards, &watershedv1.Shard{Shard: uint32(i), Owner: s.o.Owner, Epoch: s.o.Epoch()})
+			continue
+		}
+		st := here.Status()
 		out.Shards = append(out.Shards, &watershedv1.Shard{
 			Shard: uint32(i), Leader: st.Leader.ID, Term: st.Term, AppliedIndex: st.Applied, Owner: s.o.Owner, Epoch: s.o.Epoch(),
-			Lag: s.o.Lag(id), Format: s.o.Router.State(id).Format,
+			Lag: s.o.Lag(id), Format: here.State().Format,
 		})
+		if members, err := here.Membership(); err == nil {
+			last := out.Shards[i]
+			for _, seat := range members.Seats {
+				if seat.Voter {
+					last.Voters = append(last.Voters, seat.ID)
+				} else {
+					last.Members = append(last.Members, seat.ID)
+				}
+			}
+		}
 	}
 	return out
 }
@@ -72,15 +87,14 @@ func (s *Server) ownShards() *watershedv1.Region {
 // ownRegion tells how this region sees itself: of each shard what its leader says, where that answers.
 func (s *Server) ownRegion(ctx context.Context) *watershedv1.Region {
 	out := s.ownShards()
-	out.Nodes = make([]*watershedv1.Node, len(s.o.Nodes))
-	views := make([]*watershedv1.TopologyResponse, len(s.o.Nodes))
+	out.Nodes, out.Placement = s.nodes()
+	views := make([]*watershedv1.TopologyResponse, len(out.Nodes))
 	var asking sync.WaitGroup
-	for i, n := range s.o.Nodes {
-		out.Nodes[i] = &watershedv1.Node{Id: n.ID, Grpc: n.GRPC, Http: n.HTTP, Up: n.ID == s.o.Node}
-		if n.ID == s.o.Node {
-			out.Nodes[i].Format, out.Nodes[i].Damaged = shard.Format, s.damaged()
+	for i, n := range out.Nodes {
+		if n.GetId() == s.o.Node {
+			n.Up, n.Format, n.Damaged = true, shard.Format, s.damaged()
 		} else {
-			asking.Go(func() { views[i] = s.askNode(ctx, n.GRPC) })
+			asking.Go(func() { views[i] = s.askNode(ctx, n.GetGrpc()) })
 		}
 	}
 	asking.Wait()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/watershed-db/watershed/keyspace"
 	"github.com/watershed-db/watershed/processor/job"
+	regionv1 "github.com/watershed-db/watershed/proto/watershed/region/v1"
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
 	"github.com/watershed-db/watershed/region/coordinator"
 	"github.com/watershed-db/watershed/region/shard"
@@ -140,7 +141,8 @@ func (s jobService) List(ctx context.Context, in *watershedv1.ListJobsRequest) (
 		out = &watershedv1.ListJobsResponse{}
 		states := s.states()
 		for _, e := range states[0].Registry().Jobs() {
-			out.Jobs = append(out.Jobs, s.describe(e, states))
+			stands, _ := s.elsewhere(ctx, e.Generation)
+			out.Jobs = append(out.Jobs, s.describe(e, states, stands))
 		}
 		return nil
 	})
@@ -159,10 +161,19 @@ func (s jobService) Show(ctx context.Context, in *watershedv1.ShowJobRequest) (o
 		if !ok {
 			return status.Errorf(codes.NotFound, "there is no job %q", in.GetName())
 		}
-		out = &watershedv1.ShowJobResponse{Job: s.describe(e, states)}
+		stands, _ := s.elsewhere(ctx, e.Generation)
+		out = &watershedv1.ShowJobResponse{Job: s.describe(e, states, stands)}
 		for i, st := range states {
+			id := keyspace.ShardID(i)
+			if there := stands[id].GetState(); there != nil {
+				out.Shards = append(out.Shards, there)
+			}
+			here := s.o.Router.Replica(id)
+			if st == nil || here == nil {
+				continue
+			}
 			if g := st.Generation(e.Generation); g != nil {
-				out.Shards = append(out.Shards, toShardState(s.o.Router.Replica(keyspace.ShardID(i)), s.o.Region, st, g))
+				out.Shards = append(out.Shards, toShardState(here, s.o.Region, st, g))
 			}
 		}
 		return nil
@@ -196,8 +207,8 @@ func temporary(err error) bool {
 	return code == codes.Unavailable || code == codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded)
 }
 
-// describe tells all that this node knows of a job.
-func (s *Server) describe(e shard.Entry, states []*shard.State) *watershedv1.Job {
+// describe tells all that this node knows of a job, from its own replicas and from what the leaders of other shards say.
+func (s *Server) describe(e shard.Entry, states []*shard.State, stands map[keyspace.ShardID]*regionv1.StandResponse) *watershedv1.Job {
 	out := &watershedv1.Job{
 		Name: e.Name, Generation: e.Generation[:], State: "running", File: e.File,
 		Warnings: s.o.Coordinator.Warnings(e.Generation),
@@ -205,6 +216,13 @@ func (s *Server) describe(e shard.Entry, states []*shard.State) *watershedv1.Job
 	stopped := states[0].Registry().Stopped(e.Generation)
 	for _, at := range leastPoints(states, e.Generation) {
 		src := &watershedv1.JobSource{Point: toPoint(at.Source, at.Point), LogEnd: -1, Idle: at.Idle}
+		for _, x := range stands {
+			for _, p := range x.GetState().GetPoints() {
+				if fromSource(p) == at.Source && p.GetOffset() < src.Point.GetOffset() {
+					src.Point, src.Idle = p, false
+				}
+			}
+		}
 		if string(at.Source.Region) == s.o.Region {
 			work := s.o.Coordinator.Status(coordinator.Task{Generation: e.Generation, Source: at.Source})
 			src.Worker, src.LogEnd, src.Stopped = work.Worker, work.LogEnd, work.Stopped
@@ -216,8 +234,8 @@ func (s *Server) describe(e shard.Entry, states []*shard.State) *watershedv1.Job
 		}
 		out.Sources = append(out.Sources, src)
 	}
-	for _, st := range states {
-		if st.Generation(e.Generation) == nil {
+	for i, st := range states {
+		if st == nil && stands[keyspace.ShardID(i)].GetState() == nil || st != nil && st.Generation(e.Generation) == nil {
 			out.Warnings = append(out.Warnings, "not every shard of "+s.o.Region+" has been told of the job yet")
 			break
 		}
@@ -256,7 +274,7 @@ func (s *Server) spread(ctx context.Context, position func(*shard.Registry) uint
 		if at == 0 {
 			at = position(states[0].Registry())
 		}
-		return at != 0 && coordinator.Settled(states[0].Registry(), states) >= at
+		return at != 0 && coordinator.Settled(states[0].Registry(), states) >= at && s.settledElsewhere(ctx, at) >= at
 	})
 	answers := make([]bool, len(s.o.Regions))
 	s.eachRegion(func(i int) {

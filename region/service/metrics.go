@@ -6,7 +6,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/watershed-db/watershed/crdt"
-	"github.com/watershed-db/watershed/keyspace"
 	"github.com/watershed-db/watershed/region/replica"
 	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/shard"
@@ -55,8 +54,8 @@ func (m *shardMetrics) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *shardMetrics) Collect(out chan<- prometheus.Metric) {
-	for i := range m.router.Shards() {
-		m.collect(out, m.router.Replica(keyspace.ShardID(i)))
+	for _, here := range m.router.Local().All() {
+		m.collect(out, here)
 	}
 }
 
@@ -120,6 +119,7 @@ var kindNames = map[shard.Kind]string{
 	shard.KindPlan: "plan", shard.KindDone: "done", shard.KindJobApply: "job_apply", shard.KindJobDelete: "job_delete",
 	shard.KindRegistryCopy: "registry_copy", shard.KindSourcesDecided: "sources_decided",
 	shard.KindSourceStopped: "source_stopped", shard.KindCheck: "check", shard.KindRaise: "raise",
+	shard.KindNote: "note",
 }
 
 func kindName(k shard.Kind) string {

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/watershed-db/watershed/keyspace"
 	"github.com/watershed-db/watershed/region/router"
 )
 
@@ -67,11 +66,11 @@ func (p *Pages) Stop(within time.Duration) error {
 // NotReady names the shards of this node that have no leader, lag behind it or are damaged, "" for none.
 func NotReady(r *router.Router) string {
 	var waits, damaged []string
-	for i := range r.Shards() {
-		if r.Replica(keyspace.ShardID(i)).Damage() != nil {
-			damaged = append(damaged, fmt.Sprint(i))
-		} else if !r.Replica(keyspace.ShardID(i)).Ready() {
-			waits = append(waits, fmt.Sprint(i))
+	for _, here := range r.Local().All() {
+		if here.Damage() != nil {
+			damaged = append(damaged, fmt.Sprint(here.Shard()))
+		} else if !here.Ready() {
+			waits = append(waits, fmt.Sprint(here.Shard()))
 		}
 	}
 	var why []string

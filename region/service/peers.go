@@ -50,13 +50,13 @@ func (s peerService) Summary(ctx context.Context, in *peerv1.SummaryRequest) (*p
 	}
 	out := &peerv1.SummaryResponse{Region: region}
 	registry, states := s.o.Router.Replica(0).State().Registry(), s.states()
-	out.Registry = coordinator.Settled(registry, states)
+	out.Registry = s.settledElsewhere(ctx, coordinator.Settled(registry, states))
 	for _, e := range registry.Jobs() {
 		everywhere := true
 		for _, st := range states {
-			everywhere = everywhere && st.Generation(e.Generation) != nil
+			everywhere = everywhere && (st == nil || st.Generation(e.Generation) != nil)
 		}
-		if everywhere {
+		if everywhere && out.Registry >= e.Position {
 			out.Jobs = append(out.Jobs, e.Generation[:])
 		}
 	}

@@ -22,7 +22,6 @@ func (s clusterService) Raise(ctx context.Context, in *watershedv1.RaiseRequest)
 	}
 	for i := range s.o.Router.Shards() {
 		id := keyspace.ShardID(i)
-		was := s.o.Router.State(id).Format
 		for _, c := range append([]shard.Command{&shard.Raise{Format: format}}, shard.First(format)...) {
 			result, err := s.o.Router.Propose(ctx, id, c)
 			if err != nil {
@@ -32,7 +31,7 @@ func (s clusterService) Raise(ctx context.Context, in *watershedv1.RaiseRequest)
 				return nil, status.Errorf(codes.Internal, "shard %d: %v: %s", id, o, result.Reason)
 			}
 		}
-		s.o.Logger.Info("format in force", "shard", id, "format", max(was, format), "was", was)
+		s.o.Logger.Info("format in force", "shard", id, "format", format)
 	}
 	return &watershedv1.RaiseResponse{}, nil
 }

@@ -173,9 +173,11 @@ func (s *Server) readHere(ctx context.Context, r *replica.Replica, q *query, out
 
 // readShard hands out a shard's answer with the consistency that is asked for, from wherever that can be had.
 func (s *Server) readShard(ctx context.Context, id keyspace.ShardID, q *query, out func(part) error) error {
-	here := s.o.Router.Replica(id)
 	if q.sel.local {
-		return s.readHere(ctx, here, q, out)
+		if here := s.o.Router.Replica(id); here != nil {
+			return s.readHere(ctx, here, q, out)
+		}
+		return s.readElsewhere(ctx, id, q, out)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -186,7 +188,10 @@ func (s *Server) readShard(ctx context.Context, id keyspace.ShardID, q *query, o
 	case remote != nil:
 		return relay(remote, first, out)
 	}
-	return s.readHere(ctx, here, q, out)
+	if here := s.o.Router.Replica(id); here != nil {
+		return s.readHere(ctx, here, q, out)
+	}
+	return s.o.Router.Status(s.o.Router.Elsewhere(id))
 }
 
 // reach makes sure of the shard's leader: this node, whose replica is up to date then, or a stream of the node that leads,

@@ -13,9 +13,9 @@ import (
 
 // damaged lists this node's replicas that are out.
 func (s *Server) damaged() (list []*watershedv1.Damage) {
-	for i := range s.o.Router.Shards() {
-		if d := s.o.Router.Replica(keyspace.ShardID(i)).Damage(); d != nil {
-			list = append(list, &watershedv1.Damage{Shard: uint32(i), File: d.File, What: d.What, TimeMs: d.Time.UnixMilli()})
+	for _, here := range s.o.Router.Local().All() {
+		if d := here.Damage(); d != nil {
+			list = append(list, &watershedv1.Damage{Shard: uint32(here.Shard()), File: d.File, What: d.What, TimeMs: d.Time.UnixMilli()})
 		}
 	}
 	return list

@@ -19,6 +19,7 @@ import (
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	regionv1 "github.com/watershed-db/watershed/proto/watershed/region/v1"
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
+	"github.com/watershed-db/watershed/region/carrier"
 	"github.com/watershed-db/watershed/region/config"
 	"github.com/watershed-db/watershed/region/coordinator"
 	"github.com/watershed-db/watershed/region/limit"
@@ -40,6 +41,7 @@ type Options struct {
 	Router      *router.Router
 	Conns       *router.Conns // to nodes of any region; not closed by the Server
 	Coordinator *coordinator.Coordinator
+	Carrier     *carrier.Carrier
 	Peers       Peers
 	// Checkpoints are the region's; nil where it keeps none.
 	Checkpoints *Checkpoints

@@ -29,9 +29,12 @@ func (s *Server) replica(deployment string, id uint32) (*replica.Replica, error)
 		s.refusals.note(deployment, "a call for another deployment")
 		return nil, fmt.Errorf("%w: this is %s", router.ErrDeployment, s.o.Deployment)
 	}
+	if int64(id) >= int64(s.o.Router.Shards()) {
+		return nil, status.Errorf(codes.InvalidArgument, "there is no shard %d of %d", id, s.o.Router.Shards())
+	}
 	r := s.o.Router.Replica(keyspace.ShardID(id))
 	if r == nil {
-		return nil, status.Errorf(codes.InvalidArgument, "there is no shard %d of %d", id, s.o.Router.Shards())
+		return nil, s.o.Router.Elsewhere(keyspace.ShardID(id))
 	}
 	return r, nil
 }
@@ -141,12 +144,14 @@ func (s shardService) Read(in *regionv1.ReadRequest, stream regionv1.ShardServic
 	if err != nil {
 		return err
 	}
-	if err := r.Linearizable(ctx); err != nil {
-		return err
-	}
 	q, err := s.query(ctx, in.GetScan())
 	if err != nil {
 		return err
+	}
+	if !q.sel.local {
+		if err := r.Linearizable(ctx); err != nil {
+			return err
+		}
 	}
 	err = s.readHere(ctx, r, q, func(p part) error {
 		m := &regionv1.ReadResponse{State: p.state}
@@ -172,11 +177,11 @@ func (s coordinatorService) Work(stream regionv1.CoordinatorService_WorkServer) 
 	return s.o.Coordinator.Work(stream)
 }
 
-// states lists the states of this node's replicas.
+// states lists the states of this node's replicas by shard, nil where it has none.
 func (s *Server) states() []*shard.State {
 	out := make([]*shard.State, s.o.Router.Shards())
 	for i := range out {
-		out[i] = s.o.Router.Replica(keyspace.ShardID(i)).State()
+		out[i] = s.o.Router.State(keyspace.ShardID(i))
 	}
 	return out
 }
@@ -185,10 +190,10 @@ func (s *Server) states() []*shard.State {
 func leastPoints(states []*shard.State, id crdt.GenerationID) []shard.Standing {
 	least := map[crdt.Source]shard.Standing{}
 	for _, st := range states {
-		g := st.Generation(id)
-		if g == nil {
+		if st == nil || st.Generation(id) == nil {
 			continue
 		}
+		g := st.Generation(id)
 		for _, region := range g.Groups() {
 			for _, at := range g.Standings(region) {
 				if x, ok := least[at.Source]; !ok || at.Point.Offset < x.Point.Offset {

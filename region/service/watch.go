@@ -29,8 +29,8 @@ const (
 	wholeWithin = 5 * time.Second
 )
 
-// Watch implements the service. Rows come from this node's replicas, whatever the consistency; a change that follows
-// another before that was sent stands for both.
+// Watch implements the service. Rows come from this node's replicas, whatever the consistency, and where it has none of a
+// shard, from another node's; a change that follows another before that was sent stands for both.
 func (s stateService) Watch(in *watershedv1.WatchRequest, stream watershedv1.StateService_WatchServer) error {
 	ctx := stream.Context()
 	q, err := s.query(ctx, &watershedv1.ScanRequest{Selection: in.GetSelection()})
@@ -40,15 +40,29 @@ func (s stateService) Watch(in *watershedv1.WatchRequest, stream watershedv1.Sta
 	if err := stream.Send(&watershedv1.WatchResponse{Columns: toColumns(q.sel.job)}); err != nil {
 		return err
 	}
+	only, err := relayed(ctx)
+	if err != nil {
+		return err
+	}
 	var sending sync.Mutex
+	send := func(m *watershedv1.WatchResponse) error {
+		sending.Lock()
+		defer sending.Unlock()
+		return stream.Send(m)
+	}
 	shards, ctx := errgroup.WithContext(ctx)
 	for _, id := range q.shards {
-		w := newWatch(s.Server, s.o.Router.Replica(id), q, func(m *watershedv1.WatchResponse) error {
-			sending.Lock()
-			defer sending.Unlock()
-			return stream.Send(m)
-		})
-		shards.Go(func() error { return w.run(ctx) })
+		here := s.o.Router.Replica(id)
+		switch {
+		case !contains(only, id):
+		case here != nil:
+			w := newWatch(s.Server, here, q, send)
+			shards.Go(func() error { return w.run(ctx) })
+		case only != nil:
+			shards.Go(func() error { return s.o.Router.Status(s.o.Router.Elsewhere(id)) })
+		default:
+			shards.Go(func() error { return s.watchElsewhere(ctx, id, in, send) })
+		}
 	}
 	return shards.Wait()
 }
@@ -91,6 +105,8 @@ func (w *watch) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-w.replica.Closed():
+			return w.server.o.Router.Status(w.server.o.Router.Elsewhere(w.replica.Shard()))
 		case <-w.wake:
 		}
 	}

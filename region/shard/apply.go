@@ -137,6 +137,8 @@ func (a *applier) dispatchRegistry(c Command) {
 		a.end(Applied, "") // Machine compares; the state has no part in it
 	case *Raise:
 		a.raiseFormat(c)
+	case *Note:
+		a.note(c)
 	default:
 		if !a.dispatchNext(c) {
 			panic(fmt.Sprintf("shard: command %T has no rule", c))

@@ -49,12 +49,13 @@ func examples(tb testing.TB) []Command {
 		&SourceStopped{id, s, "gone"},
 		&Check{77, crdt.Hash{9}},
 		&Raise{1},
+		&Note{"placement", 3, []byte("value")},
 	}
 }
 
 func TestEveryCommandComesBack(t *testing.T) {
 	list := examples(t)
-	for k := KindAddGeneration; k <= KindRaise; k++ {
+	for k := KindAddGeneration; k <= KindNote; k++ {
 		c := list[k-KindAddGeneration]
 		raw := Encode(c)
 		if KindOf(raw) != k || c.kind() != k {

@@ -50,6 +50,7 @@ const (
 	KindSourceStopped
 	KindCheck
 	KindRaise
+	KindNote
 )
 
 // SourcePoint is a source and a point of it.
@@ -293,6 +294,8 @@ func blankRegistry(k Kind) Command {
 		return &Check{}
 	case KindRaise:
 		return &Raise{}
+	case KindNote:
+		return &Note{}
 	}
 	return blankNext(k)
 }

@@ -55,6 +55,7 @@ func load(cfg *Config, v *keyspace.View) (*State, error) {
 	l.scan(nameEntry, l.entry)
 	l.scan(nameDecided, l.decided)
 	l.scan(nameStopped, l.stopped)
+	l.scan(nameNote, l.note)
 	for _, g := range st.generations {
 		g.Outbox.note()
 	}

@@ -37,9 +37,12 @@ type Machine struct {
 	state   atomic.Pointer[State]
 	applied atomic.Uint64
 
+	reading sync.WaitGroup // snapshots
+
 	mu struct { // held while store and state change together
 		sync.Mutex
 		changed chan struct{}
+		closed  bool
 	}
 }
 
@@ -153,15 +156,22 @@ func (m *Machine) Changed() <-chan struct{} {
 	return m.mu.changed
 }
 
-// Snapshot returns state and slots at one applied index. It must be closed.
+// ErrClosed says that a Machine was closed.
+var ErrClosed = errors.New("the replica was closed")
+
+// Snapshot returns state and slots at one applied index. It must be closed. It fails with ErrClosed.
 func (m *Machine) Snapshot() (*Snapshot, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.mu.closed {
+		return nil, fmt.Errorf("snapshot of shard %d: %w", m.o.Shard, ErrClosed)
+	}
 	v, err := m.o.Store.View()
 	if err != nil {
 		return nil, fmt.Errorf("snapshot of shard %d: %w", m.o.Shard, err)
 	}
-	return &Snapshot{State: m.state.Load(), cfg: &m.o.Config, view: v}, nil
+	m.reading.Add(1)
+	return &Snapshot{State: m.state.Load(), cfg: &m.o.Config, view: v, closed: sync.OnceFunc(m.reading.Done)}, nil
 }
 
 // ChainAt returns the hash chain at an index, where it was applied not long ago.
@@ -217,8 +227,14 @@ func (m *Machine) Restore(dir string) error {
 	return nil
 }
 
-// Close closes the store. Snapshots must be closed before.
-func (m *Machine) Close() error { return m.o.Store.Close() }
+// Close closes the store, when the last snapshot was closed.
+func (m *Machine) Close() error {
+	m.mu.Lock()
+	m.mu.closed = true
+	m.mu.Unlock()
+	m.reading.Wait()
+	return m.o.Store.Close()
+}
 
 // keptChains is how many indexes back a replica can be compared with another.
 const keptChains = 1 << 12

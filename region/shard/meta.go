@@ -20,6 +20,7 @@ const metaVersion = 1
 // Small values of the store, by the first byte of their names:
 //
 //	'i'                                       identity: self, members, shard, shards
+//	'n' name                                  note
 //	'v'                                       format in force, where it is not 1
 //	'u'                                       unreachable regions
 //	'g' generation                            head of a generation
@@ -35,6 +36,7 @@ const metaVersion = 1
 // Integers in names are big-endian; window ends have their sign bit inverted.
 const (
 	nameIdentity   = 'i'
+	nameNote       = 'n'
 	nameFormat     = 'v'
 	nameReach      = 'u'
 	nameGeneration = 'g'

@@ -14,15 +14,19 @@ import (
 // may read it. It must be closed by one of them, after all have done so.
 type Snapshot struct {
 	*State
-	cfg  *Config
-	view *keyspace.View
+	cfg    *Config
+	view   *keyspace.View
+	closed func() // tells the machine
 }
 
 // ErrUnknownGeneration marks a read of a generation that the shard does not hold.
 var ErrUnknownGeneration = errors.New("the shard does not hold this generation")
 
 // Close lets go of the snapshot.
-func (s *Snapshot) Close() error { return s.view.Close() }
+func (s *Snapshot) Close() error {
+	defer s.closed()
+	return s.view.Close()
+}
 
 // Slots calls each with the slots of a group whose times are in [from, to], in the order of time, key, class, until it
 // returns false. Its arguments are valid during the call.

@@ -19,6 +19,7 @@ type State struct {
 
 	generations map[crdt.GenerationID]*Generation
 	registry    *Registry
+	notes       map[string]KeptNote // replaced, never changed
 }
 
 // Generation is one live generation on the shard. It is immutable once it was handed out.

@@ -15,9 +15,9 @@ const (
 	Wrong                    // a majority holds something else than the leader, which is to stop
 )
 
-// Judge compares the leader's chain with those that the other replicas told, of as many replicas as there are with a vote;
+// Judge compares the leader's chain with those that the other replicas told, of as many replicas as there are, with a vote or without;
 // those that told none count for nobody.
-func Judge(own crdt.Hash, told []crdt.Hash, voters int) Verdict {
+func Judge(own crdt.Hash, told []crdt.Hash, replicas int) Verdict {
 	if mutant.On("leader-is-right") {
 		return Right
 	}
@@ -27,7 +27,7 @@ func Judge(own crdt.Hash, told []crdt.Hash, voters int) Verdict {
 	}
 	for chain, n := range count {
 		switch {
-		case 2*n <= voters:
+		case 2*n <= replicas:
 		case chain == own:
 			return Right
 		default:

@@ -149,6 +149,308 @@ func (x *TopologyResponse) GetFormat() uint32 {
 	return 0
 }
 
+type AddNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Raft          string                 `protobuf:"bytes,2,opt,name=raft,proto3" json:"raft,omitempty"`
+	Grpc          string                 `protobuf:"bytes,3,opt,name=grpc,proto3" json:"grpc,omitempty"`
+	Http          string                 `protobuf:"bytes,4,opt,name=http,proto3" json:"http,omitempty"`
+	Zone          string                 `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
+	Weight        uint32                 `protobuf:"varint,6,opt,name=weight,proto3" json:"weight,omitempty"` // 0: 1
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddNodeRequest) Reset() {
+	*x = AddNodeRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddNodeRequest) ProtoMessage() {}
+
+func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddNodeRequest.ProtoReflect.Descriptor instead.
+func (*AddNodeRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AddNodeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AddNodeRequest) GetRaft() string {
+	if x != nil {
+		return x.Raft
+	}
+	return ""
+}
+
+func (x *AddNodeRequest) GetGrpc() string {
+	if x != nil {
+		return x.Grpc
+	}
+	return ""
+}
+
+func (x *AddNodeRequest) GetHttp() string {
+	if x != nil {
+		return x.Http
+	}
+	return ""
+}
+
+func (x *AddNodeRequest) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *AddNodeRequest) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+type DrainNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeRequest) Reset() {
+	*x = DrainNodeRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeRequest) ProtoMessage() {}
+
+func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DrainNodeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RemoveNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeRequest) Reset() {
+	*x = RemoveNodeRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeRequest) ProtoMessage() {}
+
+func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
+func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RemoveNodeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// NodeResponse says what was decided; Topology shows how it is carried out.
+type NodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Placement     *Placement             `protobuf:"bytes,2,opt,name=placement,proto3" json:"placement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeResponse) Reset() {
+	*x = NodeResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeResponse) ProtoMessage() {}
+
+func (x *NodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeResponse.ProtoReflect.Descriptor instead.
+func (*NodeResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *NodeResponse) GetNode() *Node {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+func (x *NodeResponse) GetPlacement() *Placement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+// Placement is what a region has decided on who holds which shard, and how far it is with it.
+type Placement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          uint64                 `protobuf:"varint,1,opt,name=plan,proto3" json:"plan,omitempty"`    // rises with each decision
+	Done          uint64                 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`    // the last one that was carried out
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // of the last one
+	Replication   uint32                 `protobuf:"varint,4,opt,name=replication,proto3" json:"replication,omitempty"`
+	Moving        uint32                 `protobuf:"varint,5,opt,name=moving,proto3" json:"moving,omitempty"` // shards that are not yet as decided
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Placement) Reset() {
+	*x = Placement{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Placement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Placement) ProtoMessage() {}
+
+func (x *Placement) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Placement.ProtoReflect.Descriptor instead.
+func (*Placement) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Placement) GetPlan() uint64 {
+	if x != nil {
+		return x.Plan
+	}
+	return 0
+}
+
+func (x *Placement) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *Placement) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Placement) GetReplication() uint32 {
+	if x != nil {
+		return x.Replication
+	}
+	return 0
+}
+
+func (x *Placement) GetMoving() uint32 {
+	if x != nil {
+		return x.Moving
+	}
+	return 0
+}
+
 type Region struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -156,6 +458,7 @@ type Region struct {
 	Reachable     bool                   `protobuf:"varint,3,opt,name=reachable,proto3" json:"reachable,omitempty"` // as the answering region sees it
 	Nodes         []*Node                `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	Shards        []*Shard               `protobuf:"bytes,5,rep,name=shards,proto3" json:"shards,omitempty"`
+	Placement     *Placement             `protobuf:"bytes,7,opt,name=placement,proto3" json:"placement,omitempty"`
 	Note          string                 `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"` // why nothing is known, e.g. the region cannot be reached
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -163,7 +466,7 @@ type Region struct {
 
 func (x *Region) Reset() {
 	*x = Region{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[2]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -175,7 +478,7 @@ func (x *Region) String() string {
 func (*Region) ProtoMessage() {}
 
 func (x *Region) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[2]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -188,7 +491,7 @@ func (x *Region) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Region.ProtoReflect.Descriptor instead.
 func (*Region) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{2}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Region) GetName() string {
@@ -226,6 +529,13 @@ func (x *Region) GetShards() []*Shard {
 	return nil
 }
 
+func (x *Region) GetPlacement() *Placement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
 func (x *Region) GetNote() string {
 	if x != nil {
 		return x.Note
@@ -241,13 +551,17 @@ type Node struct {
 	Up            bool                   `protobuf:"varint,4,opt,name=up,proto3" json:"up,omitempty"`
 	Format        uint32                 `protobuf:"varint,5,opt,name=format,proto3" json:"format,omitempty"`  // highest that it knows; 0 where it did not say
 	Damaged       []*Damage              `protobuf:"bytes,6,rep,name=damaged,proto3" json:"damaged,omitempty"` // replicas that are out
+	Zone          string                 `protobuf:"bytes,10,opt,name=zone,proto3" json:"zone,omitempty"`
+	Weight        uint32                 `protobuf:"varint,7,opt,name=weight,proto3" json:"weight,omitempty"`
+	State         string                 `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"` // joining, active, draining or removed
+	Raft          string                 `protobuf:"bytes,9,opt,name=raft,proto3" json:"raft,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[3]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -259,7 +573,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[3]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -272,7 +586,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{3}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Node) GetId() string {
@@ -317,6 +631,34 @@ func (x *Node) GetDamaged() []*Damage {
 	return nil
 }
 
+func (x *Node) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Node) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Node) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Node) GetRaft() string {
+	if x != nil {
+		return x.Raft
+	}
+	return ""
+}
+
 // Damage says why a replica is out until it is rebuilt.
 type Damage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -330,7 +672,7 @@ type Damage struct {
 
 func (x *Damage) Reset() {
 	*x = Damage{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[4]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +684,7 @@ func (x *Damage) String() string {
 func (*Damage) ProtoMessage() {}
 
 func (x *Damage) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[4]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +697,7 @@ func (x *Damage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Damage.ProtoReflect.Descriptor instead.
 func (*Damage) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{4}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Damage) GetShard() uint32 {
@@ -394,15 +736,17 @@ type Shard struct {
 	AppliedIndex  uint64                 `protobuf:"varint,4,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	Owner         string                 `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"` // region
 	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Lag           []*PeerLag             `protobuf:"bytes,7,rep,name=lag,proto3" json:"lag,omitempty"`        // behind each other region
-	Format        uint32                 `protobuf:"varint,8,opt,name=format,proto3" json:"format,omitempty"` // in force
+	Lag           []*PeerLag             `protobuf:"bytes,7,rep,name=lag,proto3" json:"lag,omitempty"`          // behind each other region
+	Voters        []string               `protobuf:"bytes,9,rep,name=voters,proto3" json:"voters,omitempty"`    // node ids, as the leader knows them
+	Members       []string               `protobuf:"bytes,10,rep,name=members,proto3" json:"members,omitempty"` // those without a vote
+	Format        uint32                 `protobuf:"varint,8,opt,name=format,proto3" json:"format,omitempty"`   // in force
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Shard) Reset() {
 	*x = Shard{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[5]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +758,7 @@ func (x *Shard) String() string {
 func (*Shard) ProtoMessage() {}
 
 func (x *Shard) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[5]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +771,7 @@ func (x *Shard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shard.ProtoReflect.Descriptor instead.
 func (*Shard) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{5}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Shard) GetShard() uint32 {
@@ -479,6 +823,20 @@ func (x *Shard) GetLag() []*PeerLag {
 	return nil
 }
 
+func (x *Shard) GetVoters() []string {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+func (x *Shard) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 func (x *Shard) GetFormat() uint32 {
 	if x != nil {
 		return x.Format
@@ -498,7 +856,7 @@ type PeerLag struct {
 
 func (x *PeerLag) Reset() {
 	*x = PeerLag{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +868,7 @@ func (x *PeerLag) String() string {
 func (*PeerLag) ProtoMessage() {}
 
 func (x *PeerLag) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[6]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +881,7 @@ func (x *PeerLag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerLag.ProtoReflect.Descriptor instead.
 func (*PeerLag) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{6}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PeerLag) GetRegion() string {
@@ -565,7 +923,7 @@ type RebuildRequest struct {
 
 func (x *RebuildRequest) Reset() {
 	*x = RebuildRequest{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[7]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +935,7 @@ func (x *RebuildRequest) String() string {
 func (*RebuildRequest) ProtoMessage() {}
 
 func (x *RebuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[7]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +948,7 @@ func (x *RebuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebuildRequest.ProtoReflect.Descriptor instead.
 func (*RebuildRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{7}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RebuildRequest) GetNode() string {
@@ -623,7 +981,7 @@ type RebuildResponse struct {
 
 func (x *RebuildResponse) Reset() {
 	*x = RebuildResponse{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +993,7 @@ func (x *RebuildResponse) String() string {
 func (*RebuildResponse) ProtoMessage() {}
 
 func (x *RebuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[8]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +1006,7 @@ func (x *RebuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebuildResponse.ProtoReflect.Descriptor instead.
 func (*RebuildResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{8}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RebuildResponse) GetShards() []uint32 {
@@ -667,7 +1025,7 @@ type RaiseRequest struct {
 
 func (x *RaiseRequest) Reset() {
 	*x = RaiseRequest{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[9]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +1037,7 @@ func (x *RaiseRequest) String() string {
 func (*RaiseRequest) ProtoMessage() {}
 
 func (x *RaiseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[9]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +1050,7 @@ func (x *RaiseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseRequest.ProtoReflect.Descriptor instead.
 func (*RaiseRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{9}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RaiseRequest) GetFormat() uint32 {
@@ -710,7 +1068,7 @@ type RaiseResponse struct {
 
 func (x *RaiseResponse) Reset() {
 	*x = RaiseResponse{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[10]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +1080,7 @@ func (x *RaiseResponse) String() string {
 func (*RaiseResponse) ProtoMessage() {}
 
 func (x *RaiseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[10]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +1093,7 @@ func (x *RaiseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseResponse.ProtoReflect.Descriptor instead.
 func (*RaiseResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{10}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 type CheckpointRequest struct {
@@ -747,7 +1105,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[11]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +1117,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[11]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +1130,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{11}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CheckpointRequest) GetSavepoint() string {
@@ -791,7 +1149,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[12]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +1161,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[12]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +1174,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{12}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckpointResponse) GetCheckpoint() *Checkpoint {
@@ -834,7 +1192,7 @@ type CheckpointsRequest struct {
 
 func (x *CheckpointsRequest) Reset() {
 	*x = CheckpointsRequest{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[13]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +1204,7 @@ func (x *CheckpointsRequest) String() string {
 func (*CheckpointsRequest) ProtoMessage() {}
 
 func (x *CheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[13]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +1217,7 @@ func (x *CheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{13}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 type CheckpointsResponse struct {
@@ -873,7 +1231,7 @@ type CheckpointsResponse struct {
 
 func (x *CheckpointsResponse) Reset() {
 	*x = CheckpointsResponse{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[14]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1243,7 @@ func (x *CheckpointsResponse) String() string {
 func (*CheckpointsResponse) ProtoMessage() {}
 
 func (x *CheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[14]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1256,7 @@ func (x *CheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{14}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CheckpointsResponse) GetCheckpoints() []*Checkpoint {
@@ -931,7 +1289,7 @@ type DeleteSavepointRequest struct {
 
 func (x *DeleteSavepointRequest) Reset() {
 	*x = DeleteSavepointRequest{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[15]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1301,7 @@ func (x *DeleteSavepointRequest) String() string {
 func (*DeleteSavepointRequest) ProtoMessage() {}
 
 func (x *DeleteSavepointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[15]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1314,7 @@ func (x *DeleteSavepointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSavepointRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSavepointRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{15}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteSavepointRequest) GetSavepoint() string {
@@ -974,7 +1332,7 @@ type DeleteSavepointResponse struct {
 
 func (x *DeleteSavepointResponse) Reset() {
 	*x = DeleteSavepointResponse{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[16]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1344,7 @@ func (x *DeleteSavepointResponse) String() string {
 func (*DeleteSavepointResponse) ProtoMessage() {}
 
 func (x *DeleteSavepointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[16]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1357,7 @@ func (x *DeleteSavepointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSavepointResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSavepointResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{16}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{21}
 }
 
 // Checkpoint is a consistent cut over all shards of a region.
@@ -1018,7 +1376,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[17]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1388,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[17]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1401,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{17}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Checkpoint) GetId() uint64 {
@@ -1109,7 +1467,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_watershed_v1_cluster_proto_msgTypes[18]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1479,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_v1_cluster_proto_msgTypes[18]
+	mi := &file_watershed_v1_cluster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1492,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{18}
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ErrorDetail) GetLeader() string {
@@ -1187,26 +1545,52 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\x06shards\x18\x04 \x01(\rR\x06shards\x12.\n" +
 	"\aregions\x18\x05 \x03(\v2\x14.watershed.v1.RegionR\aregions\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12\x16\n" +
-	"\x06format\x18\a \x01(\rR\x06format\"\xbd\x01\n" +
+	"\x06format\x18\a \x01(\rR\x06format\"\x88\x01\n" +
+	"\x0eAddNodeRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04raft\x18\x02 \x01(\tR\x04raft\x12\x12\n" +
+	"\x04grpc\x18\x03 \x01(\tR\x04grpc\x12\x12\n" +
+	"\x04http\x18\x04 \x01(\tR\x04http\x12\x12\n" +
+	"\x04zone\x18\x05 \x01(\tR\x04zone\x12\x16\n" +
+	"\x06weight\x18\x06 \x01(\rR\x06weight\"\"\n" +
+	"\x10DrainNodeRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"#\n" +
+	"\x11RemoveNodeRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"m\n" +
+	"\fNodeResponse\x12&\n" +
+	"\x04node\x18\x01 \x01(\v2\x12.watershed.v1.NodeR\x04node\x125\n" +
+	"\tplacement\x18\x02 \x01(\v2\x17.watershed.v1.PlacementR\tplacement\"\x85\x01\n" +
+	"\tPlacement\x12\x12\n" +
+	"\x04plan\x18\x01 \x01(\x04R\x04plan\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x04R\x04done\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n" +
+	"\vreplication\x18\x04 \x01(\rR\vreplication\x12\x16\n" +
+	"\x06moving\x18\x05 \x01(\rR\x06moving\"\xf4\x01\n" +
 	"\x06Region\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\rR\x06member\x12\x1c\n" +
 	"\treachable\x18\x03 \x01(\bR\treachable\x12(\n" +
 	"\x05nodes\x18\x04 \x03(\v2\x12.watershed.v1.NodeR\x05nodes\x12+\n" +
-	"\x06shards\x18\x05 \x03(\v2\x13.watershed.v1.ShardR\x06shards\x12\x12\n" +
-	"\x04note\x18\x06 \x01(\tR\x04note\"\x96\x01\n" +
+	"\x06shards\x18\x05 \x03(\v2\x13.watershed.v1.ShardR\x06shards\x125\n" +
+	"\tplacement\x18\a \x01(\v2\x17.watershed.v1.PlacementR\tplacement\x12\x12\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\"\xec\x01\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04grpc\x18\x02 \x01(\tR\x04grpc\x12\x12\n" +
 	"\x04http\x18\x03 \x01(\tR\x04http\x12\x0e\n" +
 	"\x02up\x18\x04 \x01(\bR\x02up\x12\x16\n" +
 	"\x06format\x18\x05 \x01(\rR\x06format\x12.\n" +
-	"\adamaged\x18\x06 \x03(\v2\x14.watershed.v1.DamageR\adamaged\"_\n" +
+	"\adamaged\x18\x06 \x03(\v2\x14.watershed.v1.DamageR\adamaged\x12\x12\n" +
+	"\x04zone\x18\n" +
+	" \x01(\tR\x04zone\x12\x16\n" +
+	"\x06weight\x18\a \x01(\rR\x06weight\x12\x14\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x12\x12\n" +
+	"\x04raft\x18\t \x01(\tR\x04raft\"_\n" +
 	"\x06Damage\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
 	"\x04what\x18\x03 \x01(\tR\x04what\x12\x17\n" +
-	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"\xdb\x01\n" +
+	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"\x8d\x02\n" +
 	"\x05Shard\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x12\n" +
@@ -1215,6 +1599,9 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\x05owner\x18\x05 \x01(\tR\x05owner\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12'\n" +
 	"\x03lag\x18\a \x03(\v2\x15.watershed.v1.PeerLagR\x03lag\x12\x16\n" +
+	"\x06voters\x18\t \x03(\tR\x06voters\x12\x18\n" +
+	"\amembers\x18\n" +
+	" \x03(\tR\amembers\x12\x16\n" +
 	"\x06format\x18\b \x01(\rR\x06format\"\x83\x01\n" +
 	"\aPeerLag\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1c\n" +
@@ -1259,9 +1646,13 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\vowner_epoch\x18\x03 \x01(\x04R\n" +
 	"ownerEpoch\x121\n" +
 	"\x06points\x18\x04 \x03(\v2\x19.watershed.v1.SourcePointR\x06points\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason2\xea\x03\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason2\xc3\x05\n" +
 	"\x0eClusterService\x12I\n" +
-	"\bTopology\x12\x1d.watershed.v1.TopologyRequest\x1a\x1e.watershed.v1.TopologyResponse\x12@\n" +
+	"\bTopology\x12\x1d.watershed.v1.TopologyRequest\x1a\x1e.watershed.v1.TopologyResponse\x12C\n" +
+	"\aAddNode\x12\x1c.watershed.v1.AddNodeRequest\x1a\x1a.watershed.v1.NodeResponse\x12G\n" +
+	"\tDrainNode\x12\x1e.watershed.v1.DrainNodeRequest\x1a\x1a.watershed.v1.NodeResponse\x12I\n" +
+	"\n" +
+	"RemoveNode\x12\x1f.watershed.v1.RemoveNodeRequest\x1a\x1a.watershed.v1.NodeResponse\x12@\n" +
 	"\x05Raise\x12\x1a.watershed.v1.RaiseRequest\x1a\x1b.watershed.v1.RaiseResponse\x12O\n" +
 	"\n" +
 	"Checkpoint\x12\x1f.watershed.v1.CheckpointRequest\x1a .watershed.v1.CheckpointResponse\x12R\n" +
@@ -1281,55 +1672,69 @@ func file_watershed_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_watershed_v1_cluster_proto_rawDescData
 }
 
-var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_watershed_v1_cluster_proto_goTypes = []any{
 	(*TopologyRequest)(nil),         // 0: watershed.v1.TopologyRequest
 	(*TopologyResponse)(nil),        // 1: watershed.v1.TopologyResponse
-	(*Region)(nil),                  // 2: watershed.v1.Region
-	(*Node)(nil),                    // 3: watershed.v1.Node
-	(*Damage)(nil),                  // 4: watershed.v1.Damage
-	(*Shard)(nil),                   // 5: watershed.v1.Shard
-	(*PeerLag)(nil),                 // 6: watershed.v1.PeerLag
-	(*RebuildRequest)(nil),          // 7: watershed.v1.RebuildRequest
-	(*RebuildResponse)(nil),         // 8: watershed.v1.RebuildResponse
-	(*RaiseRequest)(nil),            // 9: watershed.v1.RaiseRequest
-	(*RaiseResponse)(nil),           // 10: watershed.v1.RaiseResponse
-	(*CheckpointRequest)(nil),       // 11: watershed.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),      // 12: watershed.v1.CheckpointResponse
-	(*CheckpointsRequest)(nil),      // 13: watershed.v1.CheckpointsRequest
-	(*CheckpointsResponse)(nil),     // 14: watershed.v1.CheckpointsResponse
-	(*DeleteSavepointRequest)(nil),  // 15: watershed.v1.DeleteSavepointRequest
-	(*DeleteSavepointResponse)(nil), // 16: watershed.v1.DeleteSavepointResponse
-	(*Checkpoint)(nil),              // 17: watershed.v1.Checkpoint
-	(*ErrorDetail)(nil),             // 18: watershed.v1.ErrorDetail
-	(*SourcePoint)(nil),             // 19: watershed.v1.SourcePoint
+	(*AddNodeRequest)(nil),          // 2: watershed.v1.AddNodeRequest
+	(*DrainNodeRequest)(nil),        // 3: watershed.v1.DrainNodeRequest
+	(*RemoveNodeRequest)(nil),       // 4: watershed.v1.RemoveNodeRequest
+	(*NodeResponse)(nil),            // 5: watershed.v1.NodeResponse
+	(*Placement)(nil),               // 6: watershed.v1.Placement
+	(*Region)(nil),                  // 7: watershed.v1.Region
+	(*Node)(nil),                    // 8: watershed.v1.Node
+	(*Damage)(nil),                  // 9: watershed.v1.Damage
+	(*Shard)(nil),                   // 10: watershed.v1.Shard
+	(*PeerLag)(nil),                 // 11: watershed.v1.PeerLag
+	(*RebuildRequest)(nil),          // 12: watershed.v1.RebuildRequest
+	(*RebuildResponse)(nil),         // 13: watershed.v1.RebuildResponse
+	(*RaiseRequest)(nil),            // 14: watershed.v1.RaiseRequest
+	(*RaiseResponse)(nil),           // 15: watershed.v1.RaiseResponse
+	(*CheckpointRequest)(nil),       // 16: watershed.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),      // 17: watershed.v1.CheckpointResponse
+	(*CheckpointsRequest)(nil),      // 18: watershed.v1.CheckpointsRequest
+	(*CheckpointsResponse)(nil),     // 19: watershed.v1.CheckpointsResponse
+	(*DeleteSavepointRequest)(nil),  // 20: watershed.v1.DeleteSavepointRequest
+	(*DeleteSavepointResponse)(nil), // 21: watershed.v1.DeleteSavepointResponse
+	(*Checkpoint)(nil),              // 22: watershed.v1.Checkpoint
+	(*ErrorDetail)(nil),             // 23: watershed.v1.ErrorDetail
+	(*SourcePoint)(nil),             // 24: watershed.v1.SourcePoint
 }
 var file_watershed_v1_cluster_proto_depIdxs = []int32{
-	2,  // 0: watershed.v1.TopologyResponse.regions:type_name -> watershed.v1.Region
-	3,  // 1: watershed.v1.Region.nodes:type_name -> watershed.v1.Node
-	5,  // 2: watershed.v1.Region.shards:type_name -> watershed.v1.Shard
-	4,  // 3: watershed.v1.Node.damaged:type_name -> watershed.v1.Damage
-	6,  // 4: watershed.v1.Shard.lag:type_name -> watershed.v1.PeerLag
-	17, // 5: watershed.v1.CheckpointResponse.checkpoint:type_name -> watershed.v1.Checkpoint
-	17, // 6: watershed.v1.CheckpointsResponse.checkpoints:type_name -> watershed.v1.Checkpoint
-	19, // 7: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
-	0,  // 8: watershed.v1.ClusterService.Topology:input_type -> watershed.v1.TopologyRequest
-	9,  // 9: watershed.v1.ClusterService.Raise:input_type -> watershed.v1.RaiseRequest
-	11, // 10: watershed.v1.ClusterService.Checkpoint:input_type -> watershed.v1.CheckpointRequest
-	13, // 11: watershed.v1.ClusterService.Checkpoints:input_type -> watershed.v1.CheckpointsRequest
-	15, // 12: watershed.v1.ClusterService.DeleteSavepoint:input_type -> watershed.v1.DeleteSavepointRequest
-	7,  // 13: watershed.v1.ClusterService.Rebuild:input_type -> watershed.v1.RebuildRequest
-	1,  // 14: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
-	10, // 15: watershed.v1.ClusterService.Raise:output_type -> watershed.v1.RaiseResponse
-	12, // 16: watershed.v1.ClusterService.Checkpoint:output_type -> watershed.v1.CheckpointResponse
-	14, // 17: watershed.v1.ClusterService.Checkpoints:output_type -> watershed.v1.CheckpointsResponse
-	16, // 18: watershed.v1.ClusterService.DeleteSavepoint:output_type -> watershed.v1.DeleteSavepointResponse
-	8,  // 19: watershed.v1.ClusterService.Rebuild:output_type -> watershed.v1.RebuildResponse
-	14, // [14:20] is the sub-list for method output_type
-	8,  // [8:14] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	7,  // 0: watershed.v1.TopologyResponse.regions:type_name -> watershed.v1.Region
+	8,  // 1: watershed.v1.NodeResponse.node:type_name -> watershed.v1.Node
+	6,  // 2: watershed.v1.NodeResponse.placement:type_name -> watershed.v1.Placement
+	8,  // 3: watershed.v1.Region.nodes:type_name -> watershed.v1.Node
+	10, // 4: watershed.v1.Region.shards:type_name -> watershed.v1.Shard
+	6,  // 5: watershed.v1.Region.placement:type_name -> watershed.v1.Placement
+	9,  // 6: watershed.v1.Node.damaged:type_name -> watershed.v1.Damage
+	11, // 7: watershed.v1.Shard.lag:type_name -> watershed.v1.PeerLag
+	22, // 8: watershed.v1.CheckpointResponse.checkpoint:type_name -> watershed.v1.Checkpoint
+	22, // 9: watershed.v1.CheckpointsResponse.checkpoints:type_name -> watershed.v1.Checkpoint
+	24, // 10: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
+	0,  // 11: watershed.v1.ClusterService.Topology:input_type -> watershed.v1.TopologyRequest
+	2,  // 12: watershed.v1.ClusterService.AddNode:input_type -> watershed.v1.AddNodeRequest
+	3,  // 13: watershed.v1.ClusterService.DrainNode:input_type -> watershed.v1.DrainNodeRequest
+	4,  // 14: watershed.v1.ClusterService.RemoveNode:input_type -> watershed.v1.RemoveNodeRequest
+	14, // 15: watershed.v1.ClusterService.Raise:input_type -> watershed.v1.RaiseRequest
+	16, // 16: watershed.v1.ClusterService.Checkpoint:input_type -> watershed.v1.CheckpointRequest
+	18, // 17: watershed.v1.ClusterService.Checkpoints:input_type -> watershed.v1.CheckpointsRequest
+	20, // 18: watershed.v1.ClusterService.DeleteSavepoint:input_type -> watershed.v1.DeleteSavepointRequest
+	12, // 19: watershed.v1.ClusterService.Rebuild:input_type -> watershed.v1.RebuildRequest
+	1,  // 20: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
+	5,  // 21: watershed.v1.ClusterService.AddNode:output_type -> watershed.v1.NodeResponse
+	5,  // 22: watershed.v1.ClusterService.DrainNode:output_type -> watershed.v1.NodeResponse
+	5,  // 23: watershed.v1.ClusterService.RemoveNode:output_type -> watershed.v1.NodeResponse
+	15, // 24: watershed.v1.ClusterService.Raise:output_type -> watershed.v1.RaiseResponse
+	17, // 25: watershed.v1.ClusterService.Checkpoint:output_type -> watershed.v1.CheckpointResponse
+	19, // 26: watershed.v1.ClusterService.Checkpoints:output_type -> watershed.v1.CheckpointsResponse
+	21, // 27: watershed.v1.ClusterService.DeleteSavepoint:output_type -> watershed.v1.DeleteSavepointResponse
+	13, // 28: watershed.v1.ClusterService.Rebuild:output_type -> watershed.v1.RebuildResponse
+	20, // [20:29] is the sub-list for method output_type
+	11, // [11:20] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_watershed_v1_cluster_proto_init() }
@@ -1344,7 +1749,7 @@ func file_watershed_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_v1_cluster_proto_rawDesc), len(file_watershed_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,9 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	ClusterService_Topology_FullMethodName        = "/watershed.v1.ClusterService/Topology"
+	ClusterService_AddNode_FullMethodName         = "/watershed.v1.ClusterService/AddNode"
+	ClusterService_DrainNode_FullMethodName       = "/watershed.v1.ClusterService/DrainNode"
+	ClusterService_RemoveNode_FullMethodName      = "/watershed.v1.ClusterService/RemoveNode"
 	ClusterService_Raise_FullMethodName           = "/watershed.v1.ClusterService/Raise"
 	ClusterService_Checkpoint_FullMethodName      = "/watershed.v1.ClusterService/Checkpoint"
 	ClusterService_Checkpoints_FullMethodName     = "/watershed.v1.ClusterService/Checkpoints"
@@ -34,6 +37,14 @@ const (
 // ClusterService tells how the deployment stands, and takes an operator's word.
 type ClusterServiceClient interface {
 	Topology(ctx context.Context, in *TopologyRequest, opts ...grpc.CallOption) (*TopologyResponse, error)
+	// AddNode admits a node to the answering node's region: it takes part once it runs and has caught up. The same again
+	// changes nothing. The id of a node that was removed is never taken again.
+	AddNode(ctx context.Context, in *AddNodeRequest, opts ...grpc.CallOption) (*NodeResponse, error)
+	// DrainNode has a node's replicas move to others. FAILED_PRECONDITION where they are too few.
+	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*NodeResponse, error)
+	// RemoveNode drains a node, which need not be up, and then removes it for good. FAILED_PRECONDITION, with the shards,
+	// where a group has no majority without it, or its replicas have nowhere to go.
+	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*NodeResponse, error)
 	// Raise puts a format in force in the answering node's region, for good: from then on logs and stores may hold what only
 	// builds that know it can read. It fails with FAILED_PRECONDITION unless every node of the region is up and knows it. It
 	// may be repeated.
@@ -62,6 +73,36 @@ func (c *clusterServiceClient) Topology(ctx context.Context, in *TopologyRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TopologyResponse)
 	err := c.cc.Invoke(ctx, ClusterService_Topology_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) AddNode(ctx context.Context, in *AddNodeRequest, opts ...grpc.CallOption) (*NodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NodeResponse)
+	err := c.cc.Invoke(ctx, ClusterService_AddNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*NodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NodeResponse)
+	err := c.cc.Invoke(ctx, ClusterService_DrainNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*NodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NodeResponse)
+	err := c.cc.Invoke(ctx, ClusterService_RemoveNode_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +166,14 @@ func (c *clusterServiceClient) Rebuild(ctx context.Context, in *RebuildRequest, 
 // ClusterService tells how the deployment stands, and takes an operator's word.
 type ClusterServiceServer interface {
 	Topology(context.Context, *TopologyRequest) (*TopologyResponse, error)
+	// AddNode admits a node to the answering node's region: it takes part once it runs and has caught up. The same again
+	// changes nothing. The id of a node that was removed is never taken again.
+	AddNode(context.Context, *AddNodeRequest) (*NodeResponse, error)
+	// DrainNode has a node's replicas move to others. FAILED_PRECONDITION where they are too few.
+	DrainNode(context.Context, *DrainNodeRequest) (*NodeResponse, error)
+	// RemoveNode drains a node, which need not be up, and then removes it for good. FAILED_PRECONDITION, with the shards,
+	// where a group has no majority without it, or its replicas have nowhere to go.
+	RemoveNode(context.Context, *RemoveNodeRequest) (*NodeResponse, error)
 	// Raise puts a format in force in the answering node's region, for good: from then on logs and stores may hold what only
 	// builds that know it can read. It fails with FAILED_PRECONDITION unless every node of the region is up and knows it. It
 	// may be repeated.
@@ -151,6 +200,15 @@ type UnimplementedClusterServiceServer struct{}
 
 func (UnimplementedClusterServiceServer) Topology(context.Context, *TopologyRequest) (*TopologyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Topology not implemented")
+}
+func (UnimplementedClusterServiceServer) AddNode(context.Context, *AddNodeRequest) (*NodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddNode not implemented")
+}
+func (UnimplementedClusterServiceServer) DrainNode(context.Context, *DrainNodeRequest) (*NodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainNode not implemented")
+}
+func (UnimplementedClusterServiceServer) RemoveNode(context.Context, *RemoveNodeRequest) (*NodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveNode not implemented")
 }
 func (UnimplementedClusterServiceServer) Raise(context.Context, *RaiseRequest) (*RaiseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Raise not implemented")
@@ -202,6 +260,60 @@ func _ClusterService_Topology_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ClusterServiceServer).Topology(ctx, req.(*TopologyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_AddNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).AddNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_AddNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).AddNode(ctx, req.(*AddNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_DrainNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).DrainNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_DrainNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).DrainNode(ctx, req.(*DrainNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_RemoveNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).RemoveNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_RemoveNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).RemoveNode(ctx, req.(*RemoveNodeRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -306,6 +418,18 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Topology",
 			Handler:    _ClusterService_Topology_Handler,
+		},
+		{
+			MethodName: "AddNode",
+			Handler:    _ClusterService_AddNode_Handler,
+		},
+		{
+			MethodName: "DrainNode",
+			Handler:    _ClusterService_DrainNode_Handler,
+		},
+		{
+			MethodName: "RemoveNode",
+			Handler:    _ClusterService_RemoveNode_Handler,
 		},
 		{
 			MethodName: "Raise",

@@ -105,7 +105,7 @@ func (w *World) start(name string, names []string, l net.Listener, o Options) *R
 	if o.Lead != nil {
 		r.Replica.Lead(func(ctx context.Context) { o.Lead(ctx, r) })
 	}
-	r.Server = peer.NewServer(r.ID, []*peer.Shard{r.Shard}, func(string) string { return r.Address }, o.Logger.Named(name))
+	r.Server = peer.NewServer(r.ID, func(uint32) (*peer.Shard, group.Member) { return r.Shard, group.Member{} }, func(string) string { return r.Address }, o.Logger.Named(name))
 	g := grpc.NewServer(grpc.WaitForHandlers(true))
 	peerv1.RegisterPeerServiceServer(g, r.Server)
 	serving := make(chan error, 1)
@@ -138,7 +138,8 @@ func (r *Region) open(cfg shard.Config, o Options) {
 	if r.Host, err = group.Open(gc); err != nil {
 		t.Fatal(err)
 	}
-	r.Replica, err = replica.Open(replica.Options{Shard: cfg, Dir: filepath.Join(dir, "shard"), Host: r.Host, Fatal: fatal})
+	r.Replica, err = replica.Open(replica.Options{Shard: cfg, Dir: filepath.Join(dir, "shard"), Host: r.Host, Fatal: fatal,
+		Found: []group.Seat{{Member: gc.Members[0], Voter: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -823,6 +823,559 @@ func (x *ReadResponse) GetEnd() bool {
 	return false
 }
 
+type StandRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Generation    []byte                 `protobuf:"bytes,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandRequest) Reset() {
+	*x = StandRequest{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandRequest) ProtoMessage() {}
+
+func (x *StandRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandRequest.ProtoReflect.Descriptor instead.
+func (*StandRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *StandRequest) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *StandRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *StandRequest) GetGeneration() []byte {
+	if x != nil {
+		return x.Generation
+	}
+	return nil
+}
+
+type StandResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         *v1.ShardState         `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`        // none where the shard does not know the generation
+	Registry      uint64                 `protobuf:"varint,2,opt,name=registry,proto3" json:"registry,omitempty"` // position up to which the shard has taken the registry, 0 where it lags behind it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandResponse) Reset() {
+	*x = StandResponse{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandResponse) ProtoMessage() {}
+
+func (x *StandResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandResponse.ProtoReflect.Descriptor instead.
+func (*StandResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *StandResponse) GetState() *v1.ShardState {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *StandResponse) GetRegistry() uint64 {
+	if x != nil {
+		return x.Registry
+	}
+	return 0
+}
+
+type ObserveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObserveRequest) Reset() {
+	*x = ObserveRequest{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObserveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObserveRequest) ProtoMessage() {}
+
+func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
+func (*ObserveRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ObserveRequest) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+type ObserveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Groups        []*GroupView           `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObserveResponse) Reset() {
+	*x = ObserveResponse{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObserveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObserveResponse) ProtoMessage() {}
+
+func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObserveResponse.ProtoReflect.Descriptor instead.
+func (*ObserveResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ObserveResponse) GetGroups() []*GroupView {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// GroupView is a group as one of its members sees it.
+type GroupView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Leads         bool                   `protobuf:"varint,2,opt,name=leads,proto3" json:"leads,omitempty"`
+	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	Commit        uint64                 `protobuf:"varint,4,opt,name=commit,proto3" json:"commit,omitempty"`
+	Last          uint64                 `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`   // last entry of the log
+	Index         uint64                 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"` // of the configuration
+	Seats         []*Seat                `protobuf:"bytes,7,rep,name=seats,proto3" json:"seats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupView) Reset() {
+	*x = GroupView{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupView) ProtoMessage() {}
+
+func (x *GroupView) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupView.ProtoReflect.Descriptor instead.
+func (*GroupView) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GroupView) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *GroupView) GetLeads() bool {
+	if x != nil {
+		return x.Leads
+	}
+	return false
+}
+
+func (x *GroupView) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *GroupView) GetCommit() uint64 {
+	if x != nil {
+		return x.Commit
+	}
+	return 0
+}
+
+func (x *GroupView) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *GroupView) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *GroupView) GetSeats() []*Seat {
+	if x != nil {
+		return x.Seats
+	}
+	return nil
+}
+
+type Seat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Voter         bool                   `protobuf:"varint,2,opt,name=voter,proto3" json:"voter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Seat) Reset() {
+	*x = Seat{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Seat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Seat) ProtoMessage() {}
+
+func (x *Seat) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Seat.ProtoReflect.Descriptor instead.
+func (*Seat) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Seat) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Seat) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+type AlterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Op            uint32                 `protobuf:"varint,3,opt,name=op,proto3" json:"op,omitempty"` // as region/placement numbers them
+	Node          string                 `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"` // Raft address of a node that is added
+	Index         uint64                 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"`    // of the configuration that the change is for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterRequest) Reset() {
+	*x = AlterRequest{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterRequest) ProtoMessage() {}
+
+func (x *AlterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterRequest.ProtoReflect.Descriptor instead.
+func (*AlterRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AlterRequest) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *AlterRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *AlterRequest) GetOp() uint32 {
+	if x != nil {
+		return x.Op
+	}
+	return 0
+}
+
+func (x *AlterRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *AlterRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AlterRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type AlterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterResponse) Reset() {
+	*x = AlterResponse{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterResponse) ProtoMessage() {}
+
+func (x *AlterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterResponse.ProtoReflect.Descriptor instead.
+func (*AlterResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{18}
+}
+
+type PlacementRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementRequest) Reset() {
+	*x = PlacementRequest{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementRequest) ProtoMessage() {}
+
+func (x *PlacementRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementRequest.ProtoReflect.Descriptor instead.
+func (*PlacementRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PlacementRequest) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+type PlacementResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Table         []byte                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementResponse) Reset() {
+	*x = PlacementResponse{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementResponse) ProtoMessage() {}
+
+func (x *PlacementResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementResponse.ProtoReflect.Descriptor instead.
+func (*PlacementResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PlacementResponse) GetTable() []byte {
+	if x != nil {
+		return x.Table
+	}
+	return nil
+}
+
 type WorkerReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
@@ -835,7 +1388,7 @@ type WorkerReport struct {
 
 func (x *WorkerReport) Reset() {
 	*x = WorkerReport{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +1400,7 @@ func (x *WorkerReport) String() string {
 func (*WorkerReport) ProtoMessage() {}
 
 func (x *WorkerReport) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +1413,7 @@ func (x *WorkerReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerReport.ProtoReflect.Descriptor instead.
 func (*WorkerReport) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{11}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WorkerReport) GetDeployment() string {
@@ -905,7 +1458,7 @@ type SourceReport struct {
 
 func (x *SourceReport) Reset() {
 	*x = SourceReport{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -917,7 +1470,7 @@ func (x *SourceReport) String() string {
 func (*SourceReport) ProtoMessage() {}
 
 func (x *SourceReport) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -930,7 +1483,7 @@ func (x *SourceReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceReport.ProtoReflect.Descriptor instead.
 func (*SourceReport) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{12}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SourceReport) GetGeneration() []byte {
@@ -986,7 +1539,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1551,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1564,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{13}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Assignment) GetRevision() uint64 {
@@ -1046,7 +1599,7 @@ type JobAssignment struct {
 
 func (x *JobAssignment) Reset() {
 	*x = JobAssignment{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1611,7 @@ func (x *JobAssignment) String() string {
 func (*JobAssignment) ProtoMessage() {}
 
 func (x *JobAssignment) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1624,7 @@ func (x *JobAssignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobAssignment.ProtoReflect.Descriptor instead.
 func (*JobAssignment) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{14}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JobAssignment) GetGeneration() []byte {
@@ -1106,7 +1659,7 @@ type AssignedSource struct {
 
 func (x *AssignedSource) Reset() {
 	*x = AssignedSource{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1671,7 @@ func (x *AssignedSource) String() string {
 func (*AssignedSource) ProtoMessage() {}
 
 func (x *AssignedSource) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1684,7 @@ func (x *AssignedSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedSource.ProtoReflect.Descriptor instead.
 func (*AssignedSource) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{15}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AssignedSource) GetSource() []byte {
@@ -1169,7 +1722,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1734,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1747,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{16}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UploadRequest) GetDeployment() string {
@@ -1253,7 +1806,7 @@ type UploadResponse struct {
 
 func (x *UploadResponse) Reset() {
 	*x = UploadResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1818,7 @@ func (x *UploadResponse) String() string {
 func (*UploadResponse) ProtoMessage() {}
 
 func (x *UploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1831,7 @@ func (x *UploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadResponse.ProtoReflect.Descriptor instead.
 func (*UploadResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{17}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UploadResponse) GetOutcome() UploadOutcome {
@@ -1333,7 +1886,7 @@ type VouchRequest struct {
 
 func (x *VouchRequest) Reset() {
 	*x = VouchRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[18]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1898,7 @@ func (x *VouchRequest) String() string {
 func (*VouchRequest) ProtoMessage() {}
 
 func (x *VouchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[18]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1911,7 @@ func (x *VouchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VouchRequest.ProtoReflect.Descriptor instead.
 func (*VouchRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{18}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *VouchRequest) GetDeployment() string {
@@ -1384,7 +1937,7 @@ type VouchResponse struct {
 
 func (x *VouchResponse) Reset() {
 	*x = VouchResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[19]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1949,7 @@ func (x *VouchResponse) String() string {
 func (*VouchResponse) ProtoMessage() {}
 
 func (x *VouchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[19]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1962,7 @@ func (x *VouchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VouchResponse.ProtoReflect.Descriptor instead.
 func (*VouchResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{19}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *VouchResponse) GetKnown() bool {
@@ -1486,7 +2039,51 @@ const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"\x05state\x18\x01 \x01(\v2\x18.watershed.v1.ShardStateR\x05state\x12%\n" +
 	"\x04rows\x18\x02 \x03(\v2\x11.watershed.v1.RowR\x04rows\x12\x12\n" +
 	"\x04keys\x18\x03 \x03(\fR\x04keys\x12\x10\n" +
-	"\x03end\x18\x04 \x01(\bR\x03end\"\x9f\x01\n" +
+	"\x03end\x18\x04 \x01(\bR\x03end\"d\n" +
+	"\fStandRequest\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\fR\n" +
+	"generation\"[\n" +
+	"\rStandResponse\x12.\n" +
+	"\x05state\x18\x01 \x01(\v2\x18.watershed.v1.ShardStateR\x05state\x12\x1a\n" +
+	"\bregistry\x18\x02 \x01(\x04R\bregistry\"0\n" +
+	"\x0eObserveRequest\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\"I\n" +
+	"\x0fObserveResponse\x126\n" +
+	"\x06groups\x18\x01 \x03(\v2\x1e.watershed.region.v1.GroupViewR\x06groups\"\xbe\x01\n" +
+	"\tGroupView\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x14\n" +
+	"\x05leads\x18\x02 \x01(\bR\x05leads\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x16\n" +
+	"\x06commit\x18\x04 \x01(\x04R\x06commit\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\x04R\x04last\x12\x14\n" +
+	"\x05index\x18\x06 \x01(\x04R\x05index\x12/\n" +
+	"\x05seats\x18\a \x03(\v2\x19.watershed.region.v1.SeatR\x05seats\"0\n" +
+	"\x04Seat\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05voter\x18\x02 \x01(\bR\x05voter\"\x98\x01\n" +
+	"\fAlterRequest\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x0e\n" +
+	"\x02op\x18\x03 \x01(\rR\x02op\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\tR\x04node\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05index\x18\x06 \x01(\x04R\x05index\"\x0f\n" +
+	"\rAlterResponse\"2\n" +
+	"\x10PlacementRequest\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\")\n" +
+	"\x11PlacementResponse\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\fR\x05table\"\x9f\x01\n" +
 	"\fWorkerReport\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -1553,13 +2150,17 @@ const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"\x13UPLOAD_OUTCOME_DONE\x10\x01\x12\x1a\n" +
 	"\x16UPLOAD_OUTCOME_DEPOSED\x10\x02\x12\x19\n" +
 	"\x15UPLOAD_OUTCOME_BEHIND\x10\x03\x12\x19\n" +
-	"\x15UPLOAD_OUTCOME_FAILED\x10\x042\xac\x03\n" +
+	"\x15UPLOAD_OUTCOME_FAILED\x10\x042\xfe\x05\n" +
 	"\fShardService\x12Q\n" +
 	"\x06Points\x12\".watershed.region.v1.PointsRequest\x1a#.watershed.region.v1.PointsResponse\x12T\n" +
 	"\aAdvance\x12#.watershed.region.v1.AdvanceRequest\x1a$.watershed.region.v1.AdvanceResponse\x12T\n" +
 	"\aPropose\x12#.watershed.region.v1.ProposeRequest\x1a$.watershed.region.v1.ProposeResponse\x12M\n" +
 	"\x04Read\x12 .watershed.region.v1.ReadRequest\x1a!.watershed.region.v1.ReadResponse0\x01\x12N\n" +
-	"\x05Chain\x12!.watershed.region.v1.ChainRequest\x1a\".watershed.region.v1.ChainResponse2d\n" +
+	"\x05Chain\x12!.watershed.region.v1.ChainRequest\x1a\".watershed.region.v1.ChainResponse\x12N\n" +
+	"\x05Stand\x12!.watershed.region.v1.StandRequest\x1a\".watershed.region.v1.StandResponse\x12T\n" +
+	"\aObserve\x12#.watershed.region.v1.ObserveRequest\x1a$.watershed.region.v1.ObserveResponse\x12N\n" +
+	"\x05Alter\x12!.watershed.region.v1.AlterRequest\x1a\".watershed.region.v1.AlterResponse\x12Z\n" +
+	"\tPlacement\x12%.watershed.region.v1.PlacementRequest\x1a&.watershed.region.v1.PlacementResponse2d\n" +
 	"\x12CoordinatorService\x12N\n" +
 	"\x04Work\x12!.watershed.region.v1.WorkerReport\x1a\x1f.watershed.region.v1.Assignment(\x010\x012\xb6\x01\n" +
 	"\x11CheckpointService\x12Q\n" +
@@ -1579,65 +2180,86 @@ func file_watershed_region_v1_region_proto_rawDescGZIP() []byte {
 }
 
 var file_watershed_region_v1_region_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_watershed_region_v1_region_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_watershed_region_v1_region_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_watershed_region_v1_region_proto_goTypes = []any{
-	(Outcome)(0),            // 0: watershed.region.v1.Outcome
-	(UploadOutcome)(0),      // 1: watershed.region.v1.UploadOutcome
-	(*ChainRequest)(nil),    // 2: watershed.region.v1.ChainRequest
-	(*ChainResponse)(nil),   // 3: watershed.region.v1.ChainResponse
-	(*PointsRequest)(nil),   // 4: watershed.region.v1.PointsRequest
-	(*PointsResponse)(nil),  // 5: watershed.region.v1.PointsResponse
-	(*AdvanceRequest)(nil),  // 6: watershed.region.v1.AdvanceRequest
-	(*AdvanceResponse)(nil), // 7: watershed.region.v1.AdvanceResponse
-	(*ProposeRequest)(nil),  // 8: watershed.region.v1.ProposeRequest
-	(*ProposeResponse)(nil), // 9: watershed.region.v1.ProposeResponse
-	(*Result)(nil),          // 10: watershed.region.v1.Result
-	(*ReadRequest)(nil),     // 11: watershed.region.v1.ReadRequest
-	(*ReadResponse)(nil),    // 12: watershed.region.v1.ReadResponse
-	(*WorkerReport)(nil),    // 13: watershed.region.v1.WorkerReport
-	(*SourceReport)(nil),    // 14: watershed.region.v1.SourceReport
-	(*Assignment)(nil),      // 15: watershed.region.v1.Assignment
-	(*JobAssignment)(nil),   // 16: watershed.region.v1.JobAssignment
-	(*AssignedSource)(nil),  // 17: watershed.region.v1.AssignedSource
-	(*UploadRequest)(nil),   // 18: watershed.region.v1.UploadRequest
-	(*UploadResponse)(nil),  // 19: watershed.region.v1.UploadResponse
-	(*VouchRequest)(nil),    // 20: watershed.region.v1.VouchRequest
-	(*VouchResponse)(nil),   // 21: watershed.region.v1.VouchResponse
-	(*v1.ScanRequest)(nil),  // 22: watershed.v1.ScanRequest
-	(*v1.ShardState)(nil),   // 23: watershed.v1.ShardState
-	(*v1.Row)(nil),          // 24: watershed.v1.Row
+	(Outcome)(0),              // 0: watershed.region.v1.Outcome
+	(UploadOutcome)(0),        // 1: watershed.region.v1.UploadOutcome
+	(*ChainRequest)(nil),      // 2: watershed.region.v1.ChainRequest
+	(*ChainResponse)(nil),     // 3: watershed.region.v1.ChainResponse
+	(*PointsRequest)(nil),     // 4: watershed.region.v1.PointsRequest
+	(*PointsResponse)(nil),    // 5: watershed.region.v1.PointsResponse
+	(*AdvanceRequest)(nil),    // 6: watershed.region.v1.AdvanceRequest
+	(*AdvanceResponse)(nil),   // 7: watershed.region.v1.AdvanceResponse
+	(*ProposeRequest)(nil),    // 8: watershed.region.v1.ProposeRequest
+	(*ProposeResponse)(nil),   // 9: watershed.region.v1.ProposeResponse
+	(*Result)(nil),            // 10: watershed.region.v1.Result
+	(*ReadRequest)(nil),       // 11: watershed.region.v1.ReadRequest
+	(*ReadResponse)(nil),      // 12: watershed.region.v1.ReadResponse
+	(*StandRequest)(nil),      // 13: watershed.region.v1.StandRequest
+	(*StandResponse)(nil),     // 14: watershed.region.v1.StandResponse
+	(*ObserveRequest)(nil),    // 15: watershed.region.v1.ObserveRequest
+	(*ObserveResponse)(nil),   // 16: watershed.region.v1.ObserveResponse
+	(*GroupView)(nil),         // 17: watershed.region.v1.GroupView
+	(*Seat)(nil),              // 18: watershed.region.v1.Seat
+	(*AlterRequest)(nil),      // 19: watershed.region.v1.AlterRequest
+	(*AlterResponse)(nil),     // 20: watershed.region.v1.AlterResponse
+	(*PlacementRequest)(nil),  // 21: watershed.region.v1.PlacementRequest
+	(*PlacementResponse)(nil), // 22: watershed.region.v1.PlacementResponse
+	(*WorkerReport)(nil),      // 23: watershed.region.v1.WorkerReport
+	(*SourceReport)(nil),      // 24: watershed.region.v1.SourceReport
+	(*Assignment)(nil),        // 25: watershed.region.v1.Assignment
+	(*JobAssignment)(nil),     // 26: watershed.region.v1.JobAssignment
+	(*AssignedSource)(nil),    // 27: watershed.region.v1.AssignedSource
+	(*UploadRequest)(nil),     // 28: watershed.region.v1.UploadRequest
+	(*UploadResponse)(nil),    // 29: watershed.region.v1.UploadResponse
+	(*VouchRequest)(nil),      // 30: watershed.region.v1.VouchRequest
+	(*VouchResponse)(nil),     // 31: watershed.region.v1.VouchResponse
+	(*v1.ScanRequest)(nil),    // 32: watershed.v1.ScanRequest
+	(*v1.ShardState)(nil),     // 33: watershed.v1.ShardState
+	(*v1.Row)(nil),            // 34: watershed.v1.Row
 }
 var file_watershed_region_v1_region_proto_depIdxs = []int32{
 	0,  // 0: watershed.region.v1.AdvanceResponse.outcome:type_name -> watershed.region.v1.Outcome
 	10, // 1: watershed.region.v1.ProposeResponse.result:type_name -> watershed.region.v1.Result
-	22, // 2: watershed.region.v1.ReadRequest.scan:type_name -> watershed.v1.ScanRequest
-	23, // 3: watershed.region.v1.ReadResponse.state:type_name -> watershed.v1.ShardState
-	24, // 4: watershed.region.v1.ReadResponse.rows:type_name -> watershed.v1.Row
-	14, // 5: watershed.region.v1.WorkerReport.sources:type_name -> watershed.region.v1.SourceReport
-	16, // 6: watershed.region.v1.Assignment.jobs:type_name -> watershed.region.v1.JobAssignment
-	17, // 7: watershed.region.v1.JobAssignment.sources:type_name -> watershed.region.v1.AssignedSource
-	1,  // 8: watershed.region.v1.UploadResponse.outcome:type_name -> watershed.region.v1.UploadOutcome
-	4,  // 9: watershed.region.v1.ShardService.Points:input_type -> watershed.region.v1.PointsRequest
-	6,  // 10: watershed.region.v1.ShardService.Advance:input_type -> watershed.region.v1.AdvanceRequest
-	8,  // 11: watershed.region.v1.ShardService.Propose:input_type -> watershed.region.v1.ProposeRequest
-	11, // 12: watershed.region.v1.ShardService.Read:input_type -> watershed.region.v1.ReadRequest
-	2,  // 13: watershed.region.v1.ShardService.Chain:input_type -> watershed.region.v1.ChainRequest
-	13, // 14: watershed.region.v1.CoordinatorService.Work:input_type -> watershed.region.v1.WorkerReport
-	18, // 15: watershed.region.v1.CheckpointService.Upload:input_type -> watershed.region.v1.UploadRequest
-	20, // 16: watershed.region.v1.CheckpointService.Vouch:input_type -> watershed.region.v1.VouchRequest
-	5,  // 17: watershed.region.v1.ShardService.Points:output_type -> watershed.region.v1.PointsResponse
-	7,  // 18: watershed.region.v1.ShardService.Advance:output_type -> watershed.region.v1.AdvanceResponse
-	9,  // 19: watershed.region.v1.ShardService.Propose:output_type -> watershed.region.v1.ProposeResponse
-	12, // 20: watershed.region.v1.ShardService.Read:output_type -> watershed.region.v1.ReadResponse
-	3,  // 21: watershed.region.v1.ShardService.Chain:output_type -> watershed.region.v1.ChainResponse
-	15, // 22: watershed.region.v1.CoordinatorService.Work:output_type -> watershed.region.v1.Assignment
-	19, // 23: watershed.region.v1.CheckpointService.Upload:output_type -> watershed.region.v1.UploadResponse
-	21, // 24: watershed.region.v1.CheckpointService.Vouch:output_type -> watershed.region.v1.VouchResponse
-	17, // [17:25] is the sub-list for method output_type
-	9,  // [9:17] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	32, // 2: watershed.region.v1.ReadRequest.scan:type_name -> watershed.v1.ScanRequest
+	33, // 3: watershed.region.v1.ReadResponse.state:type_name -> watershed.v1.ShardState
+	34, // 4: watershed.region.v1.ReadResponse.rows:type_name -> watershed.v1.Row
+	33, // 5: watershed.region.v1.StandResponse.state:type_name -> watershed.v1.ShardState
+	17, // 6: watershed.region.v1.ObserveResponse.groups:type_name -> watershed.region.v1.GroupView
+	18, // 7: watershed.region.v1.GroupView.seats:type_name -> watershed.region.v1.Seat
+	24, // 8: watershed.region.v1.WorkerReport.sources:type_name -> watershed.region.v1.SourceReport
+	26, // 9: watershed.region.v1.Assignment.jobs:type_name -> watershed.region.v1.JobAssignment
+	27, // 10: watershed.region.v1.JobAssignment.sources:type_name -> watershed.region.v1.AssignedSource
+	1,  // 11: watershed.region.v1.UploadResponse.outcome:type_name -> watershed.region.v1.UploadOutcome
+	4,  // 12: watershed.region.v1.ShardService.Points:input_type -> watershed.region.v1.PointsRequest
+	6,  // 13: watershed.region.v1.ShardService.Advance:input_type -> watershed.region.v1.AdvanceRequest
+	8,  // 14: watershed.region.v1.ShardService.Propose:input_type -> watershed.region.v1.ProposeRequest
+	11, // 15: watershed.region.v1.ShardService.Read:input_type -> watershed.region.v1.ReadRequest
+	2,  // 16: watershed.region.v1.ShardService.Chain:input_type -> watershed.region.v1.ChainRequest
+	13, // 17: watershed.region.v1.ShardService.Stand:input_type -> watershed.region.v1.StandRequest
+	15, // 18: watershed.region.v1.ShardService.Observe:input_type -> watershed.region.v1.ObserveRequest
+	19, // 19: watershed.region.v1.ShardService.Alter:input_type -> watershed.region.v1.AlterRequest
+	21, // 20: watershed.region.v1.ShardService.Placement:input_type -> watershed.region.v1.PlacementRequest
+	23, // 21: watershed.region.v1.CoordinatorService.Work:input_type -> watershed.region.v1.WorkerReport
+	28, // 22: watershed.region.v1.CheckpointService.Upload:input_type -> watershed.region.v1.UploadRequest
+	30, // 23: watershed.region.v1.CheckpointService.Vouch:input_type -> watershed.region.v1.VouchRequest
+	5,  // 24: watershed.region.v1.ShardService.Points:output_type -> watershed.region.v1.PointsResponse
+	7,  // 25: watershed.region.v1.ShardService.Advance:output_type -> watershed.region.v1.AdvanceResponse
+	9,  // 26: watershed.region.v1.ShardService.Propose:output_type -> watershed.region.v1.ProposeResponse
+	12, // 27: watershed.region.v1.ShardService.Read:output_type -> watershed.region.v1.ReadResponse
+	3,  // 28: watershed.region.v1.ShardService.Chain:output_type -> watershed.region.v1.ChainResponse
+	14, // 29: watershed.region.v1.ShardService.Stand:output_type -> watershed.region.v1.StandResponse
+	16, // 30: watershed.region.v1.ShardService.Observe:output_type -> watershed.region.v1.ObserveResponse
+	20, // 31: watershed.region.v1.ShardService.Alter:output_type -> watershed.region.v1.AlterResponse
+	22, // 32: watershed.region.v1.ShardService.Placement:output_type -> watershed.region.v1.PlacementResponse
+	25, // 33: watershed.region.v1.CoordinatorService.Work:output_type -> watershed.region.v1.Assignment
+	29, // 34: watershed.region.v1.CheckpointService.Upload:output_type -> watershed.region.v1.UploadResponse
+	31, // 35: watershed.region.v1.CheckpointService.Vouch:output_type -> watershed.region.v1.VouchResponse
+	24, // [24:36] is the sub-list for method output_type
+	12, // [12:24] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_watershed_region_v1_region_proto_init() }
@@ -1651,7 +2273,7 @@ func file_watershed_region_v1_region_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_region_v1_region_proto_rawDesc), len(file_watershed_region_v1_region_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

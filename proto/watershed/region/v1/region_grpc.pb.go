@@ -21,11 +21,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ShardService_Points_FullMethodName  = "/watershed.region.v1.ShardService/Points"
-	ShardService_Advance_FullMethodName = "/watershed.region.v1.ShardService/Advance"
-	ShardService_Propose_FullMethodName = "/watershed.region.v1.ShardService/Propose"
-	ShardService_Read_FullMethodName    = "/watershed.region.v1.ShardService/Read"
-	ShardService_Chain_FullMethodName   = "/watershed.region.v1.ShardService/Chain"
+	ShardService_Points_FullMethodName    = "/watershed.region.v1.ShardService/Points"
+	ShardService_Advance_FullMethodName   = "/watershed.region.v1.ShardService/Advance"
+	ShardService_Propose_FullMethodName   = "/watershed.region.v1.ShardService/Propose"
+	ShardService_Read_FullMethodName      = "/watershed.region.v1.ShardService/Read"
+	ShardService_Chain_FullMethodName     = "/watershed.region.v1.ShardService/Chain"
+	ShardService_Stand_FullMethodName     = "/watershed.region.v1.ShardService/Stand"
+	ShardService_Observe_FullMethodName   = "/watershed.region.v1.ShardService/Observe"
+	ShardService_Alter_FullMethodName     = "/watershed.region.v1.ShardService/Alter"
+	ShardService_Placement_FullMethodName = "/watershed.region.v1.ShardService/Placement"
 )
 
 // ShardServiceClient is the client API for ShardService service.
@@ -42,9 +46,18 @@ type ShardServiceClient interface {
 	// Propose takes an encoded shard command from a node of the same region.
 	Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*ProposeResponse, error)
 	// Read answers a linearizable scan for shards that this node leads, asked by the node that merges them.
+	// A scan with local consistency is answered by any node that holds the shard.
 	Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadResponse], error)
 	// Chain returns the answering replica's hash chain at an index, whoever leads.
 	Chain(ctx context.Context, in *ChainRequest, opts ...grpc.CallOption) (*ChainResponse, error)
+	// Stand tells how a shard stands in one generation, and how far it is with the registry, as its leader sees it.
+	Stand(ctx context.Context, in *StandRequest, opts ...grpc.CallOption) (*StandResponse, error)
+	// Observe tells how a node sees the groups that it is a member of.
+	Observe(ctx context.Context, in *ObserveRequest, opts ...grpc.CallOption) (*ObserveResponse, error)
+	// Alter makes one change to the members of a group, or has another of them lead it. Only its leader can.
+	Alter(ctx context.Context, in *AlterRequest, opts ...grpc.CallOption) (*AlterResponse, error)
+	// Placement returns the region's placement table as the node has it.
+	Placement(ctx context.Context, in *PlacementRequest, opts ...grpc.CallOption) (*PlacementResponse, error)
 }
 
 type shardServiceClient struct {
@@ -114,6 +127,46 @@ func (c *shardServiceClient) Chain(ctx context.Context, in *ChainRequest, opts .
 	return out, nil
 }
 
+func (c *shardServiceClient) Stand(ctx context.Context, in *StandRequest, opts ...grpc.CallOption) (*StandResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StandResponse)
+	err := c.cc.Invoke(ctx, ShardService_Stand_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *shardServiceClient) Observe(ctx context.Context, in *ObserveRequest, opts ...grpc.CallOption) (*ObserveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ObserveResponse)
+	err := c.cc.Invoke(ctx, ShardService_Observe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *shardServiceClient) Alter(ctx context.Context, in *AlterRequest, opts ...grpc.CallOption) (*AlterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AlterResponse)
+	err := c.cc.Invoke(ctx, ShardService_Alter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *shardServiceClient) Placement(ctx context.Context, in *PlacementRequest, opts ...grpc.CallOption) (*PlacementResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlacementResponse)
+	err := c.cc.Invoke(ctx, ShardService_Placement_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ShardServiceServer is the server API for ShardService service.
 // All implementations must embed UnimplementedShardServiceServer
 // for forward compatibility.
@@ -128,9 +181,18 @@ type ShardServiceServer interface {
 	// Propose takes an encoded shard command from a node of the same region.
 	Propose(context.Context, *ProposeRequest) (*ProposeResponse, error)
 	// Read answers a linearizable scan for shards that this node leads, asked by the node that merges them.
+	// A scan with local consistency is answered by any node that holds the shard.
 	Read(*ReadRequest, grpc.ServerStreamingServer[ReadResponse]) error
 	// Chain returns the answering replica's hash chain at an index, whoever leads.
 	Chain(context.Context, *ChainRequest) (*ChainResponse, error)
+	// Stand tells how a shard stands in one generation, and how far it is with the registry, as its leader sees it.
+	Stand(context.Context, *StandRequest) (*StandResponse, error)
+	// Observe tells how a node sees the groups that it is a member of.
+	Observe(context.Context, *ObserveRequest) (*ObserveResponse, error)
+	// Alter makes one change to the members of a group, or has another of them lead it. Only its leader can.
+	Alter(context.Context, *AlterRequest) (*AlterResponse, error)
+	// Placement returns the region's placement table as the node has it.
+	Placement(context.Context, *PlacementRequest) (*PlacementResponse, error)
 	mustEmbedUnimplementedShardServiceServer()
 }
 
@@ -155,6 +217,18 @@ func (UnimplementedShardServiceServer) Read(*ReadRequest, grpc.ServerStreamingSe
 }
 func (UnimplementedShardServiceServer) Chain(context.Context, *ChainRequest) (*ChainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Chain not implemented")
+}
+func (UnimplementedShardServiceServer) Stand(context.Context, *StandRequest) (*StandResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Stand not implemented")
+}
+func (UnimplementedShardServiceServer) Observe(context.Context, *ObserveRequest) (*ObserveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Observe not implemented")
+}
+func (UnimplementedShardServiceServer) Alter(context.Context, *AlterRequest) (*AlterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Alter not implemented")
+}
+func (UnimplementedShardServiceServer) Placement(context.Context, *PlacementRequest) (*PlacementResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Placement not implemented")
 }
 func (UnimplementedShardServiceServer) mustEmbedUnimplementedShardServiceServer() {}
 func (UnimplementedShardServiceServer) testEmbeddedByValue()                      {}
@@ -260,6 +334,78 @@ func _ShardService_Chain_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ShardService_Stand_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StandRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ShardServiceServer).Stand(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ShardService_Stand_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ShardServiceServer).Stand(ctx, req.(*StandRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ShardService_Observe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ObserveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ShardServiceServer).Observe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ShardService_Observe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ShardServiceServer).Observe(ctx, req.(*ObserveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ShardService_Alter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AlterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ShardServiceServer).Alter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ShardService_Alter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ShardServiceServer).Alter(ctx, req.(*AlterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ShardService_Placement_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlacementRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ShardServiceServer).Placement(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ShardService_Placement_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ShardServiceServer).Placement(ctx, req.(*PlacementRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ShardService_ServiceDesc is the grpc.ServiceDesc for ShardService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -282,6 +428,22 @@ var ShardService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Chain",
 			Handler:    _ShardService_Chain_Handler,
+		},
+		{
+			MethodName: "Stand",
+			Handler:    _ShardService_Stand_Handler,
+		},
+		{
+			MethodName: "Observe",
+			Handler:    _ShardService_Observe_Handler,
+		},
+		{
+			MethodName: "Alter",
+			Handler:    _ShardService_Alter_Handler,
+		},
+		{
+			MethodName: "Placement",
+			Handler:    _ShardService_Placement_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
