@@ -22,6 +22,7 @@ type node struct {
 	deployment, data string
 	raft, grpc, http string
 	kafka            string
+	host             *host // that it runs on; nil for this one
 	process          *process
 	output           *tail
 }
@@ -137,6 +138,11 @@ func broker(t testing.TB, address string) (*kfake.Cluster, *kgo.Client) {
 	} else {
 		opts = append(opts, kfake.NumBrokers(1))
 	}
+	return brokerWith(t, opts...)
+}
+
+func brokerWith(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, *kgo.Client) {
+	t.Helper()
 	cluster, err := kfake.NewCluster(opts...)
 	if err != nil {
 		t.Fatal(err)

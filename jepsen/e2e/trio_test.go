@@ -49,6 +49,9 @@ func (r *trio) start(i int, build string) {
 	r.t.Helper()
 	n := r.nodes[i]
 	cmd := exec.Command(build, "node", "--config", r.config(i))
+	if n.host != nil {
+		cmd = n.host.command(cmd)
+	}
 	n.output = new(tail)
 	cmd.Stdout, cmd.Stderr = n.output, n.output
 	cmd.Env = environment()
