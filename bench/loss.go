@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -15,7 +16,7 @@ import (
 )
 
 // measureLoss kills, pauses or stops one node after the other, under some load, and measures how long it takes until every
-// shard answers again, until updates of every partition reach every shard again, and until the node is back.
+// shard takes writes and answers again, until updates of every partition reach every shard again, and until the node is back.
 func measureLoss(ctx context.Context, args []string) error {
 	f := flags("loss")
 	watershed := f.String("watershed", "", "the binary of watershed")
@@ -42,17 +43,27 @@ func measureLoss(ctx context.Context, args []string) error {
 	if _, err := l.all(ctx, "warm", time.Now()); err != nil {
 		return err
 	}
-	var reads, updates, back []float64
+	w, err := newWriters(l.d.grpc)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	if _, err := w.all(ctx, -1, time.Now()); err != nil {
+		return err
+	}
+	var writes, reads, updates, back []float64
 	for n := range *kills {
-		r, err := l.lose(ctx, n, sig)
+		r, err := l.lose(ctx, w, n, sig)
 		if err != nil {
 			return fmt.Errorf("kill %d: %w", n+1, err)
 		}
-		reads, updates, back = append(reads, r.read), append(updates, r.update), append(back, r.back)
+		writes, reads, updates, back = append(writes, r.write), append(reads, r.read), append(updates, r.update), append(back, r.back)
+		fmt.Fprintf(os.Stderr, "%s %d of %d: write %.0f read %.0f update %.0f back %.0f ms\n", *fault, n+1, *kills, r.write, r.read, r.update, r.back)
 	}
 	fmt.Printf("\n**%s of one of 3 nodes, %d times in turn, under %.0f events a second**: %d shards, load %s before and %s "+
 		"after\n\n", map[string]string{"kill": "SIGKILL", "pause": "SIGSTOP", "stop": "SIGTERM"}[*fault], *kills, *rate, shards, before, load())
 	fmt.Println("| ms from the signal | p50 | p90 | p99 | max | samples |\n|---|---|---|---|---|---|")
+	printQuantiles("to an acknowledged write to every shard", writes)
 	printQuantiles("to a linearizable read of every shard", reads)
 	printQuantiles("to an update of every partition seen in every shard", updates)
 	printQuantiles("the node's restart, to ready with all its shards", back)
@@ -60,9 +71,9 @@ func measureLoss(ctx context.Context, args []string) error {
 }
 
 // loss is what one kill cost, in ms.
-type loss struct{ read, update, back float64 }
+type loss struct{ write, read, update, back float64 }
 
-func (l *live) lose(ctx context.Context, n int, sig syscall.Signal) (r loss, err error) {
+func (l *live) lose(ctx context.Context, w *writers, n int, sig syscall.Signal) (r loss, err error) {
 	pids, err := l.d.endpoints()
 	if err != nil {
 		return r, err
@@ -72,14 +83,19 @@ func (l *live) lose(ctx context.Context, n int, sig syscall.Signal) (r loss, err
 	if err := syscall.Kill(pids[node], sig); err != nil {
 		return r, fmt.Errorf("signal node %d: %w", node+1, err)
 	}
-	done := make(chan error, 1)
+	done := make(chan error, 2)
+	go func() {
+		var err error
+		r.write, err = w.all(ctx, node, start)
+		done <- err
+	}()
 	go func() {
 		var err error
 		r.update, err = l.all(ctx, fmt.Sprintf("lost-%d", n), start)
 		done <- err
 	}()
 	read, err := l.answers(ctx, start)
-	if err = errors.Join(err, <-done); err != nil {
+	if err = errors.Join(err, <-done, <-done); err != nil {
 		return r, err
 	}
 	r.read = read

@@ -69,7 +69,7 @@ var may = map[string][]string{
 	"jepsen/oracle": {},
 	"jepsen/cases":  {"jepsen/oracle"},
 	"jepsen/e2e":    {"proto", "jepsen/cases", "jepsen/oracle"},
-	"bench":         {"crdt", "keyspace", "log", "processor/bounded", "processor/job", "proto", "proto/client", "jepsen"},
+	"bench":         {"crdt", "keyspace", "log", "processor/bounded", "processor/job", "proto", "proto/client", "region/shard", "jepsen"},
 }
 
 // everywhere may be imported by every room: switches for seeded bugs, which import nothing themselves.

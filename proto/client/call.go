@@ -15,44 +15,46 @@ import (
 // maxHints bounds how often in a row one node's word is taken that another one should be asked.
 const maxHints = 3
 
-// leastTry is the shortest time that one endpoint gets while there are others.
+// leastTry is the time that one endpoint gets at first while there are others: one that hangs, such as a node that was
+// paused, costs no more. A call that needs longer gets there by asking all of them again, for twice as long.
 const leastTry = time.Second
 
 // call makes a unary call until a node answers it, but no longer than the Client's patience. A node that does not answer
-// uses up half of what is left of the time, unless whole is set: for calls that take their time.
+// uses up a part of the time only, unless whole is set: for calls that take their time.
 func (c *Client) call(ctx context.Context, whole bool, try func(ctx context.Context, cc *grpc.ClientConn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.o.patience)
 	defer cancel()
-	return c.each(ctx, func(ctx context.Context, cc *grpc.ClientConn) error {
+	return c.each(ctx, func(ctx context.Context, part time.Duration, cc *grpc.ClientConn) error {
 		if len(c.endpoints) > 1 && !whole {
-			part, cancel := context.WithTimeout(ctx, c.part(ctx))
+			bounded, cancel := context.WithTimeout(ctx, part)
 			defer cancel()
-			ctx = part
+			ctx = bounded
 		}
 		return try(ctx, cc)
 	})
 }
 
-// part is the time that one endpoint gets of what is left.
-func (c *Client) part(ctx context.Context) time.Duration {
+// part is the time that one endpoint gets of what is left, after so many tries.
+func (c *Client) part(ctx context.Context, tries int) time.Duration {
 	left := c.o.patience
 	if deadline, ok := ctx.Deadline(); ok {
 		left = time.Until(deadline)
 	}
-	return max(left/2, leastTry)
+	return max(min(left/2, leastTry<<min(tries/len(c.endpoints), 16)), leastTry)
 }
 
 // search is the state of a call that has not been answered yet.
 type search struct {
 	turn     int    // whose turn it is among the endpoints
+	tries    int    // so far
 	hint     string // address that the last node named, "" if none
 	hints    int    // followed in a row
 	failures int    // of endpoints, hints not counted
 }
 
 // each makes a call of the endpoints in turn until one answers, an error says that asking again is of no use, or ctx
-// ends.
-func (c *Client) each(ctx context.Context, try func(ctx context.Context, cc *grpc.ClientConn) error) error {
+// ends. A try is told which part of the time is its own.
+func (c *Client) each(ctx context.Context, try func(ctx context.Context, part time.Duration, cc *grpc.ClientConn) error) error {
 	s := search{turn: c.firstTurn()}
 	pause := c.o.minPause
 	var last error
@@ -61,7 +63,8 @@ func (c *Client) each(ctx context.Context, try func(ctx context.Context, cc *grp
 		if address == "" {
 			address = c.endpoints[s.turn]
 		}
-		err := inWords(c.at(ctx, address, try))
+		err := inWords(c.at(address, func(cc *grpc.ClientConn) error { return try(ctx, c.part(ctx, s.tries), cc) }))
+		s.tries++
 		switch {
 		case err == nil:
 			if s.hint == "" {
@@ -85,12 +88,12 @@ func (c *Client) each(ctx context.Context, try func(ctx context.Context, cc *grp
 	return fmt.Errorf("%w: %w", ErrNoAnswer, last)
 }
 
-func (c *Client) at(ctx context.Context, address string, try func(context.Context, *grpc.ClientConn) error) error {
+func (c *Client) at(address string, try func(*grpc.ClientConn) error) error {
 	conn, err := c.conn(address)
 	if err != nil {
 		return err
 	}
-	return try(ctx, conn)
+	return try(conn)
 }
 
 // failed decides who is asked next; true means that all have been asked in vain and a pause is due.

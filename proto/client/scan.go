@@ -39,8 +39,8 @@ func (c *Client) Scan(ctx context.Context, request *watershedv1.ScanRequest) (*S
 	out := &Scan{session: c.o.session, job: request.GetSelection().GetJob()}
 	opening, cancel := context.WithTimeout(ctx, c.o.patience)
 	defer cancel()
-	err := c.each(opening, func(_ context.Context, cc *grpc.ClientConn) error {
-		return out.open(ctx, opening, c.part(opening), in, cc)
+	err := c.each(opening, func(_ context.Context, part time.Duration, cc *grpc.ClientConn) error {
+		return out.open(ctx, opening, part, in, cc)
 	})
 	if err != nil {
 		return nil, err

@@ -43,9 +43,9 @@ func (c *Client) Watch(ctx context.Context, selection *watershedv1.Selection, cu
 
 // find makes a node answer, before opening ends.
 func (w *Watch) find(opening context.Context) error {
-	return w.client.each(opening, func(_ context.Context, cc *grpc.ClientConn) error {
+	return w.client.each(opening, func(_ context.Context, part time.Duration, cc *grpc.ClientConn) error {
 		streaming, cancel := context.WithCancel(w.ctx)
-		slow := time.AfterFunc(w.client.part(opening), cancel)
+		slow := time.AfterFunc(part, cancel)
 		late := context.AfterFunc(opening, cancel)
 		stream, err := watershedv1.NewStateServiceClient(cc).Watch(streaming, w.request)
 		if err == nil {
