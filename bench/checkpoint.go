@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/watershed-db/watershed/jepsen/s3"
@@ -66,13 +67,13 @@ func measureCheckpoint(ctx context.Context, args []string) error {
 	if err := c.restore(ctx, *watershed, dir); err != nil {
 		return err
 	}
-	fmt.Printf("\n%d shards, %d events, %d keys, load %s before and %s after\n", shards, *events, *keys, before, load())
+	fmt.Printf("\n%d shards, %d events, %d keys, load %s before and %s after\n", c.shards, *events, *keys, before, load())
 	return nil
 }
 
 // live measures a region that runs.
 func (c *checkpoints) live(ctx context.Context, watershed, jobs string, events, change int64) (err error) {
-	if c.deployment, err = deploy(ctx, watershed, "--checkpoints", c.url); err != nil {
+	if c.deployment, err = deploy(ctx, watershed, usualShards, "--checkpoints", c.url); err != nil {
 		return err
 	}
 	defer c.stop()
@@ -98,6 +99,9 @@ func (c *checkpoints) live(ctx context.Context, watershed, jobs string, events, 
 		return err
 	}
 	fmt.Printf("| loading all of it from Kafka, checkpoints every 15 s beside | %.1f | | |\n", time.Since(began).Seconds())
+	if err := c.restarts(ctx); err != nil {
+		return err
+	}
 	if err := c.now(ctx, "`checkpoint now` after it"); err != nil {
 		return err
 	}
@@ -125,6 +129,33 @@ func (c *checkpoints) live(ctx context.Context, watershed, jobs string, events, 
 		return err
 	}
 	return c.now(ctx, "when they have caught up")
+}
+
+// restarts kills each node in turn and starts it again.
+func (c *checkpoints) restarts(ctx context.Context) error {
+	size, err := c.bytes()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("| (on disk at a node: %s MB) | | | |\n", megabytes(float64(size)/nodes))
+	for i := range nodes {
+		pids, err := c.endpoints()
+		if err != nil {
+			return err
+		}
+		if err := syscall.Kill(pids[i], syscall.SIGKILL); err != nil {
+			return fmt.Errorf("kill node %d: %w", i+1, err)
+		}
+		took, err := c.restart(ctx, i, pids[i])
+		if err != nil {
+			return err
+		}
+		fmt.Printf("| node %d, killed and started again, to ready with all its shards | %.2f | | |\n", i+1, took.Seconds())
+		if err := c.taken(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // produce puts n more events into Kafka.
@@ -201,7 +232,7 @@ func (c *checkpoints) restore(ctx context.Context, watershed, dir string) error 
 	config := filepath.Join(dir, "node.yaml")
 	text := fmt.Sprintf("deployment: dev\nregion: %s\nnode: other\ndata: %s\nshards: %d\nregions: [{name: %s, member: 2}]\n"+
 		"nodes: [{id: other, raft: %q, grpc: %q, http: %q}]\nkafka: {brokers: [\"127.0.0.1:1\"]}\ncheckpoints: {url: %q}\n", region,
-		filepath.Join(dir, "other"), shards, region, ports[0], ports[1], ports[2], c.url)
+		filepath.Join(dir, "other"), c.shards, region, ports[0], ports[1], ports[2], c.url)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}

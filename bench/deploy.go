@@ -24,10 +24,10 @@ import (
 )
 
 const (
-	region     = "bench"
-	nodes      = 3
-	shards     = 8
-	partitions = 4
+	region      = "bench"
+	nodes       = 3
+	usualShards = 8
+	partitions  = 4
 	// clockTick is the unit of /proc/PID/stat, in all Linux kernels that Go runs on.
 	clockTick = 10 * time.Millisecond
 	// startWithin bounds what has to start or stop.
@@ -42,15 +42,16 @@ type deployment struct {
 	kafka          []string
 	grpc, http     []string
 	client         *client.Client
+	shards         int
 }
 
-// deploy starts the region in a new temporary folder, with more flags, and waits until every node is ready.
-func deploy(ctx context.Context, watershed string, more ...string) (_ *deployment, err error) {
+// deploy starts the region with so many shards in a new temporary folder, with more flags, and waits until every node is ready.
+func deploy(ctx context.Context, watershed string, shards int, more ...string) (_ *deployment, err error) {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return nil, err
 	}
-	d := &deployment{watershed: watershed, dir: dir, ended: make(chan error, 1)}
+	d := &deployment{watershed: watershed, dir: dir, ended: make(chan error, 1), shards: shards}
 	d.cmd = exec.Command(watershed, append([]string{"dev", "--regions", region, "--nodes", strconv.Itoa(nodes), "--shards",
 		strconv.Itoa(shards), "--data", dir}, more...)...)
 	var said bytes.Buffer
@@ -133,6 +134,19 @@ func (d *deployment) endpoints() ([]int, error) {
 	r := e.Regions[region]
 	d.kafka, d.grpc, d.http = r.Kafka, r.GRPC, r.HTTP
 	return r.PIDs, nil
+}
+
+// restart starts a node again whose process ends, and returns how long that took until it was ready with all its shards.
+func (d *deployment) restart(ctx context.Context, node, pid int) (time.Duration, error) {
+	for syscall.Kill(pid, 0) == nil && ctx.Err() == nil { // a node that is stopped takes its time
+		time.Sleep(10 * time.Millisecond)
+	}
+	start := time.Now()
+	name := fmt.Sprintf("%s-%d", region, node+1)
+	if out, err := exec.CommandContext(ctx, d.watershed, "dev", "restart", name, "--data", d.dir).CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("restart %s: %w: %s", name, err, out)
+	}
+	return time.Since(start), nil
 }
 
 // stop ends the deployment and removes its folder.

@@ -74,7 +74,7 @@ func measureLive(ctx context.Context, watershed, jobs string, keys int, rate flo
 
 // newLive deploys a region that runs the job of a file, which reads topic bench-live.
 func newLive(ctx context.Context, watershed, file string, rate float64) (*live, error) {
-	d, err := deploy(ctx, watershed)
+	d, err := deploy(ctx, watershed, usualShards)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -43,7 +42,7 @@ func measureLoss(ctx context.Context, args []string) error {
 	if _, err := l.all(ctx, "warm", time.Now()); err != nil {
 		return err
 	}
-	w, err := newWriters(l.d.grpc)
+	w, err := newWriters(l.d.grpc, l.d.shards)
 	if err != nil {
 		return err
 	}
@@ -61,7 +60,7 @@ func measureLoss(ctx context.Context, args []string) error {
 		fmt.Fprintf(os.Stderr, "%s %d of %d: write %.0f read %.0f update %.0f back %.0f ms\n", *fault, n+1, *kills, r.write, r.read, r.update, r.back)
 	}
 	fmt.Printf("\n**%s of one of 3 nodes, %d times in turn, under %.0f events a second**: %d shards, load %s before and %s "+
-		"after\n\n", map[string]string{"kill": "SIGKILL", "pause": "SIGSTOP", "stop": "SIGTERM"}[*fault], *kills, *rate, shards, before, load())
+		"after\n\n", map[string]string{"kill": "SIGKILL", "pause": "SIGSTOP", "stop": "SIGTERM"}[*fault], *kills, *rate, l.d.shards, before, load())
 	fmt.Println("| ms from the signal | p50 | p90 | p99 | max | samples |\n|---|---|---|---|---|---|")
 	printQuantiles("to an acknowledged write to every shard", writes)
 	printQuantiles("to a linearizable read of every shard", reads)
@@ -104,22 +103,18 @@ func (l *live) lose(ctx context.Context, w *writers, n int, sig syscall.Signal) 
 			return r, fmt.Errorf("kill node %d: %w", node+1, err)
 		}
 	}
-	for syscall.Kill(pids[node], 0) == nil && ctx.Err() == nil { // a node that is stopped takes its time
-		time.Sleep(10 * time.Millisecond)
+	took, err := l.d.restart(ctx, node, pids[node])
+	if err != nil {
+		return r, err
 	}
-	start = time.Now()
-	name := fmt.Sprintf("%s-%d", region, node+1)
-	if out, err := exec.CommandContext(ctx, l.d.watershed, "dev", "restart", name, "--data", l.d.dir).CombinedOutput(); err != nil {
-		return r, fmt.Errorf("restart %s: %w: %s", name, err, out)
-	}
-	r.back = float64(time.Since(start).Microseconds()) / 1000
+	r.back = float64(took.Microseconds()) / 1000
 	_, err = l.all(ctx, fmt.Sprintf("back-%d", n), time.Now())
 	return r, err
 }
 
 // keysOf returns a key of each shard that begins with prefix.
-func keysOf(prefix string) [shards]string {
-	var keys [shards]string
+func keysOf(shards int, prefix string) []string {
+	keys := make([]string, shards)
 	for found, n := 0, 0; found < shards; n++ {
 		key := fmt.Sprintf("%s-%d", prefix, n)
 		if s := keyspace.ShardOf(crdt.Text(key).AppendKey(nil), shards); keys[s] == "" {
@@ -132,9 +127,9 @@ func keysOf(prefix string) [shards]string {
 
 // all produces an event for each shard to each partition, and returns how many ms after start all were seen.
 func (l *live) all(ctx context.Context, prefix string, start time.Time) (float64, error) {
-	results := make(chan error, partitions*shards)
+	results := make(chan error, partitions*l.d.shards)
 	for p := range int32(partitions) {
-		for _, key := range keysOf(fmt.Sprintf("%s-%d", prefix, p)) {
+		for _, key := range keysOf(l.d.shards, fmt.Sprintf("%s-%d", prefix, p)) {
 			now := time.Now()
 			l.produce(ctx, p, single(key, now), now.UnixMilli())
 			go func() {
@@ -144,7 +139,7 @@ func (l *live) all(ctx context.Context, prefix string, start time.Time) (float64
 		}
 	}
 	var err error
-	for range partitions * shards {
+	for range partitions * l.d.shards {
 		err = errors.Join(err, <-results)
 	}
 	return float64(time.Since(start).Microseconds()) / 1000, err
@@ -152,15 +147,15 @@ func (l *live) all(ctx context.Context, prefix string, start time.Time) (float64
 
 // answers returns how many ms after start every shard had answered a linearizable read.
 func (l *live) answers(ctx context.Context, start time.Time) (float64, error) {
-	results := make(chan error, shards)
-	for _, key := range keysOf("warm-0") {
+	results := make(chan error, l.d.shards)
+	for _, key := range keysOf(l.d.shards, "warm-0") {
 		go func() {
 			_, err := l.d.client.Get(ctx, liveKey(key))
 			results <- err
 		}()
 	}
 	var err error
-	for range shards {
+	for range l.d.shards {
 		err = errors.Join(err, <-results)
 	}
 	return float64(time.Since(start).Microseconds()) / 1000, err

@@ -20,6 +20,7 @@ func measureRegion(ctx context.Context, args []string) error {
 	watershed := f.String("watershed", "", "the binary of watershed")
 	jobs := f.String("jobs", "bench/jobs", "the folder of the job files")
 	events := f.Int64("events", 2_000_000, "events of the throughput measurement")
+	shards := f.Int("shards", usualShards, "shards of the throughput measurement")
 	keys := f.Int("keys", 10_000, "keys")
 	rounds := f.Int("rounds", 3, "throughput measurements, each of a new deployment")
 	live := f.Duration("live", 30*time.Second, "how long the load of the latency measurement lasts")
@@ -33,17 +34,17 @@ func measureRegion(ctx context.Context, args []string) error {
 	var walls, cores, idles, size, flushes, judged []float64
 	before := load()
 	for range *rounds {
-		r, err := fill(ctx, *watershed, *jobs, *events, *keys, *idle, *profiles)
+		r, err := fill(ctx, *watershed, *jobs, *shards, *events, *keys, *idle, *profiles)
 		if err != nil {
 			return fmt.Errorf("throughput: %w", err)
 		}
 		walls, cores = append(walls, float64(*events)/r.wall.Seconds()), append(cores, float64(*events)/r.cpu.Seconds())
 		flushes, judged = append(flushes, r.flushes), append(judged, r.judged/float64(*events))
-		idles, size = append(idles, 100*r.idle), append(size, float64(r.bytes)/nodes/shards/(1<<20))
+		idles, size = append(idles, 100*r.idle), append(size, float64(r.bytes)/nodes/float64(*shards)/(1<<20))
 	}
 	if *rounds > 0 {
 		fmt.Printf("\n**One region, 3 nodes, %d shards, %d keys, %d events of %d partitions**: %d rounds, load %s before and %s "+
-			"after\n\n", shards, *keys, *events, partitions, *rounds, before, load())
+			"after\n\n", *shards, *keys, *events, partitions, *rounds, before, load())
 		fmt.Println("| | median (min-max) |\n|---|---|")
 		fmt.Printf("| records/s, all on one machine with Kafka | %s |\n", spreadOf(walls))
 		fmt.Printf("| records/s per core spent by the three nodes | %s |\n", spreadOf(cores))
@@ -74,9 +75,9 @@ type filled struct {
 }
 
 // fill puts all events into Kafka, then starts the job, and stops the time when every shard has all of them.
-func fill(ctx context.Context, watershed, jobs string, events int64, keys int, idle time.Duration, profiles string) (r filled,
+func fill(ctx context.Context, watershed, jobs string, shards int, events int64, keys int, idle time.Duration, profiles string) (r filled,
 	err error) {
-	d, err := deploy(ctx, watershed)
+	d, err := deploy(ctx, watershed, shards)
 	if err != nil {
 		return r, err
 	}
@@ -160,7 +161,7 @@ func (d *deployment) reached(ctx context.Context, job string, ends map[int32]int
 			}
 		}
 	}
-	return at == shards*partitions, nil
+	return at == d.shards*partitions, nil
 }
 
 // producer returns a client that produces to the partition each record names.

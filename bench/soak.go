@@ -54,7 +54,7 @@ func measureSoak(ctx context.Context, args []string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fmt.Printf("\n**%d minutes of %.0f events a second, 5 s windows kept for 30 s**: %d events, 3 nodes, %d shards, load %s before and %s "+
-		"after\n\n", *minutes, *rate, l.produced, shards, before, load())
+		"after\n\n", *minutes, *rate, l.produced, l.d.shards, before, load())
 	return errors.Join(l.failed, verdict(tracks))
 }
 

@@ -72,7 +72,7 @@ func (l *live) watched(ctx context.Context, n int, take time.Duration) error {
 		}
 		defer conn.Close()
 		for range min(watchersPerConn, n-i) {
-			watchers.Go(func() { follow(watching, conn, keysOf("warm-0")[0], &begun, &told) })
+			watchers.Go(func() { follow(watching, conn, keysOf(l.d.shards, "warm-0")[0], &begun, &told) })
 		}
 	}
 	err := await(ctx, startWithin, func() (bool, error) { return begun.Load() == int64(n), nil })
@@ -88,8 +88,8 @@ func (l *live) watched(ctx context.Context, n int, take time.Duration) error {
 	l.mu.Unlock()
 	start, was := time.Now(), told.Load()
 	for i := 0; time.Since(start) < take; i++ {
-		l.probe(ctx, i%shards+1_000_000*n)
-		l.produce(ctx, 0, single(keysOf("warm-0")[0], time.Now()), time.Now().UnixMilli())
+		l.probe(ctx, i%l.d.shards+1_000_000*n)
+		l.produce(ctx, 0, single(keysOf(l.d.shards, "warm-0")[0], time.Now()), time.Now().UnixMilli())
 	}
 	after, err := l.d.counter(ctx, "watershed_worker_flushes_total")
 	if err != nil {

@@ -24,10 +24,11 @@ const (
 type writers struct {
 	conns   []*grpc.ClientConn
 	command []byte
+	shards  int
 }
 
-func newWriters(addresses []string) (*writers, error) {
-	w := &writers{command: shard.Encode(&shard.Raise{Format: 1})}
+func newWriters(addresses []string, shards int) (*writers, error) {
+	w := &writers{command: shard.Encode(&shard.Raise{Format: 1}), shards: shards}
 	for _, a := range addresses {
 		c, err := grpc.NewClient(a, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
@@ -51,7 +52,7 @@ func (w *writers) all(ctx context.Context, lost int, start time.Time) (float64, 
 	var last time.Time
 	var failed error
 	var writing sync.WaitGroup
-	for s := range uint32(shards) {
+	for s := range uint32(w.shards) {
 		writing.Go(func() {
 			err := w.write(ctx, s, lost)
 			mu.Lock()
