@@ -3,6 +3,7 @@ package group
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math"
 	"os"
 	"path/filepath"
@@ -108,7 +109,7 @@ func (h *Host) newGroup(shard uint32, machine Machine, first []Seat) (*Group, er
 	g.underWay = limit.New("shard_proposal_bytes", "bytes", h.cfg.MaxUnderWay, busyWait)
 	g.fsm = &fsm{
 		machine: machine, dir: dir, position: &g.position, due: make(chan struct{}, 1),
-		limitEntries: h.cfg.SnapshotEntries, limitBytes: h.cfg.SnapshotBytes,
+		limitEntries: spread(h.cfg.SnapshotEntries, h.cfg.NodeID, shard), limitBytes: spread(h.cfg.SnapshotBytes, h.cfg.NodeID, shard),
 	}
 	if err := g.reconcile(); err != nil {
 		return nil, err
@@ -315,7 +316,7 @@ func (g *Group) takeSnapshots() {
 			return
 		}
 		for {
-			err := g.Snapshot()
+			err := g.snapshotInTurn()
 			if err == nil {
 				break
 			}
@@ -327,6 +328,25 @@ func (g *Group) takeSnapshots() {
 			}
 		}
 	}
+}
+
+// snapshotInTurn makes a snapshot when no other group of the node makes one: together they would keep the disk busy for
+// longer than a leader's entries can wait.
+func (g *Group) snapshotInTurn() error {
+	select {
+	case g.host.turns <- struct{}{}:
+		defer func() { <-g.host.turns }()
+		return g.Snapshot()
+	case <-g.stopped:
+		return ErrStopped
+	}
+}
+
+// spread returns a number within a quarter of n, always the same for a group on a node.
+func spread(n uint64, node string, shard uint32) uint64 {
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%s/%d", node, shard)
+	return n - n/4 + n/2*uint64(h.Sum32()%1024)/1024
 }
 
 // Snapshot makes a snapshot now and drops the log behind it, but for what is kept for followers and peers.

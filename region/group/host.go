@@ -18,6 +18,7 @@ type Host struct {
 	stable   *stableStore
 	book     *book
 	listener *listener
+	turns    chan struct{} // of groups that make a snapshot because one is due: one at a time
 
 	mu struct {
 		sync.Mutex
@@ -40,7 +41,7 @@ func open(cfg Config) (host *Host, err error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	h := &Host{cfg: cfg, guard: newGuard(cfg.StallTimeout, cfg.StoreTimeout, cfg.Fatal)}
+	h := &Host{cfg: cfg, turns: make(chan struct{}, 1), guard: newGuard(cfg.StallTimeout, cfg.StoreTimeout, cfg.Fatal)}
 	h.book = newBook(cfg.Members)
 	h.mu.groups = make(map[uint32]*Group)
 	if h.lock, err = lockFolder(cfg.Dir); err != nil {
