@@ -14,7 +14,7 @@ play() {
     go test -tags mutant -c -o "$exe" "$1" >"$bin/out" 2>&1 || { cat "$bin/out"; exit 1; }
   fi
   local flags=()
-  if "$exe" -h 2>&1 | grep -q rapid.nofailfile; then flags=(-rapid.nofailfile -rapid.shrinktime=1s); fi
+  if [[ "$("$exe" -h 2>&1)" == *rapid.nofailfile* ]]; then flags=(-rapid.nofailfile -rapid.shrinktime=1s); fi
   local pattern="^${2//\//\$/^}\$"
   (cd "$root/$1" && WATERSHED_MUTANT="${3:-}" "$exe" -test.run "$pattern" -test.timeout 5m -test.v "${flags[@]}") >"$bin/out" 2>&1
 }
