@@ -6,11 +6,10 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
 const (
-	// storeVersion is that of the log and the stable store: of their keys, and of what stands in the stable store.
+	// storeVersion is that of the log store's keys.
 	storeVersion = 1
 	// pebbleFormat is the log store's database's own version: raised on purpose only, since older builds can't read a
 	// raised one.
@@ -20,7 +19,7 @@ const (
 // Formats returns the versions of what this package writes to disks and connections, by name.
 func Formats() map[string]int {
 	return map[string]int{
-		"raft stores": storeVersion, "raft log entry": logVersion, "raft snapshot": metaVersion, "raft archive": archiveVersion,
+		"raft log store": storeVersion, "raft stable store": stableVersion, "raft log entry": logVersion, "raft snapshot": metaVersion, "raft archive": archiveVersion,
 		"raft connection": prefaceVersion, "raft log database": int(pebbleFormat),
 	}
 }
@@ -50,24 +49,12 @@ func checkLogStore(db *pebble.DB) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(checkStored("log store", value), closer.Close())
+	return errors.Join(checkStored(value), closer.Close())
 }
 
-// checkStable is checkLogStore for the stable store.
-func checkStable(bolt *raftboltdb.BoltStore) error {
-	value, err := bolt.Get(storeVersionKey)
-	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
-		return bolt.Set(storeVersionKey, binary.BigEndian.AppendUint32(nil, storeVersion))
-	}
-	if err != nil {
-		return err
-	}
-	return checkStored("stable store", value)
-}
-
-func checkStored(what string, value []byte) error {
+func checkStored(value []byte) error {
 	if len(value) != 4 {
-		return fmt.Errorf("%w version of the %s: %d bytes", ErrCorrupt, what, len(value))
+		return fmt.Errorf("%w version of the log store: %d bytes", ErrCorrupt, len(value))
 	}
-	return checkVersion(what, int(binary.BigEndian.Uint32(value)), storeVersion)
+	return checkVersion("log store", int(binary.BigEndian.Uint32(value)), storeVersion)
 }

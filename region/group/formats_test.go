@@ -17,16 +17,18 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
 )
 
 // TestNewerIsRefused: what a later version has written or said is refused, and the message says both.
 func TestNewerIsRefused(t *testing.T) {
 	got := map[string][]error{
-		"raft stores":     newerStores(t),
-		"raft log entry":  {newerLogEntry()},
-		"raft snapshot":   {newerSnapshot(t)},
-		"raft archive":    {newerArchive(t)},
-		"raft connection": newerConnection(t),
+		"raft log store":    {newerLogStore(t)},
+		"raft stable store": {newerStableStore(t)},
+		"raft log entry":    {newerLogEntry()},
+		"raft snapshot":     {newerSnapshot(t)},
+		"raft archive":      {newerArchive(t)},
+		"raft connection":   newerConnection(t),
 	}
 	for name, version := range Formats() {
 		if name == "raft log database" { // the database refuses by itself
@@ -53,7 +55,7 @@ func newerLogEntry() error {
 	return decodeLogValue(value, new(raft.Log))
 }
 
-func newerStores(t *testing.T) []error {
+func newerLogStore(t *testing.T) error {
 	newer := binary.BigEndian.AppendUint32(nil, storeVersion+1)
 	fs := vfs.NewMem()
 	fatal := func(err error) { t.Errorf("fatal: %v", err) }
@@ -64,18 +66,18 @@ func newerStores(t *testing.T) []error {
 	if err := errors.Join(store.db.Set(storeVersionKey, newer, pebble.Sync), store.Close()); err != nil {
 		t.Fatal(err)
 	}
-	_, log := OpenLogStore("log", LogStoreConfig{FS: fs, Fatal: fatal})
+	_, err = OpenLogStore("log", LogStoreConfig{FS: fs, Fatal: fatal})
+	return err
+}
 
-	path, guard := filepath.Join(t.TempDir(), "stable.db"), newGuard(patience, patience, fatal)
-	stable, err := openStableStore(path, guard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(stable.bolt.Set(storeVersionKey, newer), stable.close()); err != nil {
-		t.Fatal(err)
-	}
-	_, votes := openStableStore(path, guard)
-	return []error{log, votes}
+func newerStableStore(t *testing.T) error {
+	path := filepath.Join(t.TempDir(), "stable.db")
+	must(testStable(t, path)).close()
+	changeStable(t, path, func(bucket *bbolt.Bucket) error {
+		return bucket.Put(storeVersionKey, binary.BigEndian.AppendUint32(nil, stableVersion+1))
+	})
+	_, err := testStable(t, path)
+	return err
 }
 
 func newerSnapshot(t *testing.T) error {

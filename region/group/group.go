@@ -72,6 +72,7 @@ func (h *Host) Join(shard uint32, machine Machine) (*Group, error) {
 func (h *Host) start(shard uint32, machine Machine, first []Seat) (*Group, error) {
 	g, err := h.newGroup(shard, machine, first)
 	if err != nil {
+		markDamage(h.cfg.Dir, err)
 		return nil, fmt.Errorf("start group of shard %d: %w", shard, err)
 	}
 	return g, nil
@@ -115,6 +116,9 @@ func (h *Host) newGroup(shard uint32, machine Machine, first []Seat) (*Group, er
 		return nil, err
 	}
 	stable := &shardStable{store: h.stable, shard: shard}
+	if err := stable.checkTerm(log); err != nil {
+		return nil, err
+	}
 	if err := g.bootstrap(stable, first); err != nil {
 		return nil, err
 	}

@@ -41,7 +41,10 @@ func open(cfg Config) (host *Host, err error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	h := &Host{cfg: cfg, turns: make(chan struct{}, 1), guard: newGuard(cfg.StallTimeout, cfg.StoreTimeout, cfg.Fatal)}
+	h := &Host{cfg: cfg, turns: make(chan struct{}, 1), guard: newGuard(cfg.StallTimeout, cfg.StoreTimeout, func(err error) {
+		markDamage(cfg.Dir, err)
+		cfg.Fatal(err)
+	})}
 	h.book = newBook(cfg.Members)
 	h.mu.groups = make(map[uint32]*Group)
 	if h.lock, err = lockFolder(cfg.Dir); err != nil {
@@ -49,9 +52,13 @@ func open(cfg Config) (host *Host, err error) {
 	}
 	defer func() {
 		if err != nil {
+			markDamage(cfg.Dir, err)
 			err = errors.Join(err, h.closeStores())
 		}
 	}()
+	if err = checkMark(cfg.Dir); err != nil {
+		return nil, err
+	}
 	listener := cfg.Listener
 	if listener == nil {
 		if listener, err = listen(cfg.Listen); err != nil {

@@ -79,7 +79,7 @@ func openLogStore(dir string, fs vfs.FS, logger hclog.Logger, guard *guard) (*Lo
 	}
 	db, err := pebble.Open(dir, opts)
 	if pebble.IsCorruptionError(err) {
-		return nil, fmt.Errorf("open log store: %w: %w", ErrLogDamaged, err)
+		return nil, fmt.Errorf("open log store: %w: %s: %w", ErrLogDamaged, dir, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open log store: %w", err)

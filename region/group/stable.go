@@ -1,29 +1,273 @@
 package group
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"hash/fnv"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// stableStore holds terms and votes of all groups of a node: a few small writes an election.
+// stableStore holds terms and votes of all groups of a node: a few small writes an election. All of it is read when it is
+// opened, and compared with its checksums: what a group is told later it is told from memory.
+//
+// Every value but the version is followed by the CRC-32C of its key and itself, big-endian. One more record, stableSum,
+// holds how many others there are, in 4 bytes, and the exclusive or of their checksums, in 4: a record that the database
+// lost, whose absence would be a vote forgotten, is found by it. Version 1 had neither.
 type stableStore struct {
-	bolt  *raftboltdb.BoltStore
+	bolt  *bbolt.DB
 	guard *guard
+
+	mu      sync.RWMutex
+	records map[string][]byte // as stored
 }
 
+// stableVersion is that of the stable store.
+const stableVersion = 2
+
+const stableChecksum = 4
+
+var (
+	stableBucket = []byte("conf") // named, as is the file's layout, by the package that wrote version 1
+	stableSum    = []byte("\xffsum")
+)
+
 func openStableStore(path string, guard *guard) (*stableStore, error) {
-	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path})
-	if err != nil {
+	s := &stableStore{guard: guard, records: map[string][]byte{}}
+	if err := s.open(path); err != nil {
 		return nil, fmt.Errorf("open stable store: %w", err)
 	}
-	if err := checkStable(bolt); err != nil {
-		return nil, errors.Join(fmt.Errorf("open stable store: %w", err), bolt.Close())
+	return s, nil
+}
+
+// open reads the file and writes it anew: the database, which trusts its pages, is never to change damaged ones.
+func (s *stableStore) open(path string) error {
+	err := s.load(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, ErrCorrupt):
+		return fmt.Errorf("%w: %s: %w", ErrLogDamaged, path, err)
+	case err != nil:
+		return err
 	}
-	return &stableStore{bolt: bolt, guard: guard}, nil
+	if err := s.rewrite(path); err != nil {
+		return err
+	}
+	s.bolt, err = bbolt.Open(path, 0o600, boltOptions())
+	return err
+}
+
+// rewrite puts a file with the records in place of the one at path, if there is one.
+func (s *stableStore) rewrite(path string) error {
+	temp := path + ".new"
+	if err := os.RemoveAll(temp); err != nil {
+		return err
+	}
+	bolt, err := bbolt.Open(temp, 0o600, boltOptions())
+	if err != nil {
+		return err
+	}
+	err = bolt.Update(s.fill)
+	if err := errors.Join(err, bolt.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	return syncPath(filepath.Dir(path))
+}
+
+func boltOptions() *bbolt.Options { return &bbolt.Options{Timeout: time.Second} }
+
+// A bolt file begins with two pages that each have a head, written in turn: the one with the higher number counts.
+//
+//	offset  size  what, in the byte order of the machine
+//	16      4     magic
+//	20      4     version
+//	24      4     size of a page
+//	64      8     number of the transaction
+//	72      8     FNV-1a of what stands from 16 on before
+const (
+	headAt, headNumber, headSum, headSize = 16, 48, 56, 64
+	headMagic, maxPage                    = 0xED0CDAED, 1 << 20
+)
+
+// checkHeads fails where one of the heads is damaged: the database would go on from the other one, and have forgotten the
+// last write, or be about to write over it. A crash leaves both whole, for they are smaller than a sector.
+func checkHeads(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	first, page, err := readHead(f, 0)
+	if err != nil {
+		return err
+	}
+	second, _, err := readHead(f, page)
+	if err == nil && first != second+1 && second != first+1 {
+		err = fmt.Errorf("%w: its heads have the numbers %d and %d", ErrCorrupt, first, second)
+	}
+	return err
+}
+
+// readHead returns the number of the head in the page at an offset, and the size of a page.
+func readHead(f *os.File, page int64) (number uint64, size int64, err error) {
+	var head [headSize]byte
+	if _, err := f.ReadAt(head[:], page+headAt); err == io.EOF {
+		return 0, 0, fmt.Errorf("%w: it ends at a head", ErrCorrupt)
+	} else if err != nil {
+		return 0, 0, err
+	}
+	sum := fnv.New64a()
+	sum.Write(head[:headSum])
+	order := binary.NativeEndian
+	size = int64(order.Uint32(head[8:]))
+	if order.Uint32(head[:]) != headMagic || size < headAt+headSize || size > maxPage || sum.Sum64() != order.Uint64(head[headSum:]) {
+		return 0, 0, fmt.Errorf("%w: the head at %d does not have its checksum", ErrCorrupt, page)
+	}
+	return order.Uint64(head[headNumber:]), size, nil
+}
+
+// load reads the file. The database runs astray in damaged pages: that is ErrCorrupt too.
+func (s *stableStore) load(path string) (err error) {
+	if err := checkHeads(path); err != nil {
+		return err
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrCorrupt, p)
+		}
+	}()
+	options := boltOptions()
+	options.ReadOnly = true
+	bolt, err := bbolt.Open(path, 0o600, options)
+	switch {
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	case err != nil:
+		return err
+	}
+	err = bolt.View(func(tx *bbolt.Tx) error { return s.read(tx.Bucket(stableBucket)) })
+	return errors.Join(err, bolt.Close())
+}
+
+// read takes the records of a bucket.
+func (s *stableStore) read(bucket *bbolt.Bucket) error {
+	if bucket == nil {
+		return fmt.Errorf("%w: it holds nothing", ErrCorrupt)
+	}
+	version, err := readStableVersion(bucket.Get(storeVersionKey))
+	if err != nil {
+		return err
+	}
+	var sum []byte
+	err = bucket.ForEach(func(key, stored []byte) error {
+		if bytes.Equal(key, storeVersionKey) {
+			return nil
+		}
+		value := bytes.Clone(stored)
+		if version > 1 {
+			if value, err = unsealed(key, value); err != nil {
+				return err
+			}
+		}
+		if bytes.Equal(key, stableSum) {
+			sum = value
+			return nil
+		}
+		s.records[string(key)] = value
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case version == 1 && sum != nil:
+		return fmt.Errorf("%w: version 1 had no sum of the records", ErrCorrupt)
+	case version > 1 && !bytes.Equal(sum, sumOf(s.records)):
+		return fmt.Errorf("%w: records are missing", ErrCorrupt)
+	}
+	return nil
+}
+
+// readStableVersion fails for a version that this build doesn't read.
+func readStableVersion(value []byte) (int, error) {
+	if len(value) != 4 {
+		return 0, fmt.Errorf("%w version: %d bytes", ErrCorrupt, len(value))
+	}
+	version := int(binary.BigEndian.Uint32(value))
+	if version == 1 {
+		return version, nil
+	}
+	return version, checkVersion("stable store", version, stableVersion)
+}
+
+// fill writes the records, the sum of them and the version into a new file.
+func (s *stableStore) fill(tx *bbolt.Tx) error {
+	bucket, err := tx.CreateBucket(stableBucket)
+	if err != nil {
+		return err
+	}
+	for key, value := range s.records {
+		if err := bucket.Put([]byte(key), sealed([]byte(key), value)); err != nil {
+			return err
+		}
+	}
+	if err := bucket.Put(stableSum, sealed(stableSum, sumOf(s.records))); err != nil {
+		return err
+	}
+	return bucket.Put(storeVersionKey, binary.BigEndian.AppendUint32(nil, stableVersion))
+}
+
+func (s *stableStore) set(key, value []byte) error {
+	return s.bolt.Update(func(tx *bbolt.Tx) error { // one at a time
+		bucket := tx.Bucket(stableBucket)
+		s.mu.Lock()
+		s.records[string(key)] = value // a write that fails ends the process
+		sum := sumOf(s.records)
+		s.mu.Unlock()
+		if err := bucket.Put(key, sealed(key, value)); err != nil {
+			return err
+		}
+		return bucket.Put(stableSum, sealed(stableSum, sum))
+	})
+}
+
+func sumOf(records map[string][]byte) []byte {
+	var all uint32
+	for key, value := range records {
+		all ^= stableCRC([]byte(key), value)
+	}
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(len(records))), all)
+}
+
+func stableCRC(key, value []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+}
+
+func sealed(key, value []byte) []byte {
+	return binary.BigEndian.AppendUint32(bytes.Clone(value), stableCRC(key, value))
+}
+
+func unsealed(key, stored []byte) ([]byte, error) {
+	n := len(stored) - stableChecksum
+	if n < 0 || binary.BigEndian.Uint32(stored[n:]) != stableCRC(key, stored[:n]) {
+		return nil, fmt.Errorf("%w: record %q does not have its checksum", ErrCorrupt, key)
+	}
+	return stored[:n:n], nil
 }
 
 func (s *stableStore) close() error {
@@ -49,20 +293,17 @@ func (s *shardStable) key(key []byte) []byte {
 }
 
 func (s *shardStable) Set(key, value []byte) error {
-	key, value = s.key(key), append([]byte(nil), value...)
-	return s.store.guard.do("store vote", func() error { return s.store.bolt.Set(key, value) })
+	key, value = s.key(key), append([]byte{}, value...)
+	return s.store.guard.do("store vote", func() error { return s.store.set(key, value) })
 }
 
 func (s *shardStable) Get(key []byte) ([]byte, error) {
-	var value []byte
-	err := s.store.guard.read("read vote", func() (err error) {
-		value, err = s.store.bolt.Get(s.key(key))
-		return err
-	})
-	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
-		return nil, nil
+	if err := s.store.guard.err(); err != nil {
+		return nil, err
 	}
-	return value, err
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	return bytes.Clone(s.store.records[string(s.key(key))]), nil
 }
 
 func (s *shardStable) SetUint64(key []byte, value uint64) error {
@@ -78,4 +319,17 @@ func (s *shardStable) GetUint64(key []byte) (uint64, error) {
 		return 0, fmt.Errorf("%w stable value %q: %d bytes", ErrCorrupt, key, len(value))
 	}
 	return binary.BigEndian.Uint64(value), nil
+}
+
+// checkTerm fails where the log holds an entry of a later term than the one that is kept: a term is kept before the first
+// entry of it, so the stable store is not the one that belongs to the log.
+func (s *shardStable) checkTerm(log *ShardLog) error {
+	term, err := s.GetUint64(raftStableTerm)
+	if err != nil {
+		return fmt.Errorf("read term: %w", err)
+	}
+	if last := log.LastTerm(); last > term {
+		return fmt.Errorf("%w: stable store: the term is %d, the log of shard %d ends in %d", ErrLogDamaged, term, s.shard, last)
+	}
+	return nil
 }
