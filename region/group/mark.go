@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -49,7 +50,8 @@ func markDamage(dir string, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		b, err := json.Marshal(mark{markVersion, time.Now().UTC(), err.Error()})
+		what := strings.ReplaceAll(err.Error(), ErrLogDamaged.Error()+": ", "")
+		b, err := json.Marshal(mark{markVersion, time.Now().UTC(), what})
 		if err != nil {
 			return
 		}
