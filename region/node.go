@@ -1,6 +1,7 @@
 package region
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +67,9 @@ type Options struct {
 	// the process and not to return. Required.
 	Fatal     func(error)
 	Listeners Listeners
+	// CheckEvery is how far apart the replicas of a shard are compared, ScrubEvery how far apart the passes over all tables
+	// are; 0 for 10 s and an hour.
+	CheckEvery, ScrubEvery time.Duration
 	// StatFS tells the room of the disk that a folder lies on, for tests; nil for what the system says.
 	StatFS func(path string) (limit.Space, error)
 }
@@ -242,14 +246,14 @@ func (n *Node) wire() (err error) {
 	if o.Checkpoints, err = n.keepCheckpoints(); err != nil {
 		return err
 	}
-	n.peers = newPeers(n.env)
+	n.peers = newPeers(n.env, n.o.CheckEvery)
 	o.Peers, o.Lag = n.peers.server, n.peers.lag
 	for _, r := range n.local.All() {
 		n.attach(r)
 	}
 	n.registry.MustRegister(service.NewShardMetrics(n.env.Router), n.peers)
 	registerDisk(n.registry, n.host)
-	n.scrubber = newScrubber(n.registry)
+	n.scrubber = newScrubber(n.registry, n.host, cmp.Or(n.o.ScrubEvery, scrubPause))
 	n.showBounds()
 	n.server = service.New(o)
 	n.pages = service.NewPages(n.registry, func() string { return service.NotReady(n.env.Router) }, n.o.Logger)

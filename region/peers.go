@@ -23,6 +23,7 @@ import (
 // peers is what a node has to do with other regions, and a collector of how that goes.
 type peers struct {
 	env    *Env
+	check  time.Duration // how far apart replicas are compared; 0: as upkeep says
 	id     peer.Identity
 	links  *peer.Links
 	logger hclog.Logger
@@ -32,13 +33,13 @@ type peers struct {
 	heard, behind, entries, bytes, joined, gaps, refusals, sent, sentBytes, refused *prometheus.Desc
 }
 
-func newPeers(env *Env) *peers {
+func newPeers(env *Env, check time.Duration) *peers {
 	c := env.Config
 	id := peer.Identity{Deployment: c.Deployment, Self: c.RegionID(), Shards: c.Shards}
 	for _, r := range c.Regions {
 		id.Members = append(id.Members, peer.Member{Region: crdt.RegionID(r.Name), Number: r.Member, Addresses: r.GRPC})
 	}
-	p := &peers{env: env, id: id, links: peer.NewLinks(), logger: env.Logger.Named("peer")}
+	p := &peers{env: env, check: check, id: id, links: peer.NewLinks(), logger: env.Logger.Named("peer")}
 	p.shards = make([]atomic.Pointer[peer.Shard], c.Shards)
 	p.describe()
 	p.server = peer.NewServer(id, func(n uint32) (*peer.Shard, group.Member) {
@@ -66,7 +67,7 @@ func (p *peers) attach(r *replica.Replica) {
 			Compare: func(ctx context.Context, index uint64, chain crdt.Hash) upkeep.Verdict {
 				return compare(ctx, p.env, r, index, chain)
 			},
-			Replica: r, Peers: s, UnreachableAfter: p.env.Config.Peers.UnreachableAfter.D(), Logger: p.env.Logger.Named("upkeep"),
+			Replica: r, Peers: s, CheckEvery: p.check, UnreachableAfter: p.env.Config.Peers.UnreachableAfter.D(), Logger: p.env.Logger.Named("upkeep"),
 		})
 	})
 }

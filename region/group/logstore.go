@@ -21,6 +21,7 @@ import (
 // share one fsync. Its methods may be called concurrently, but the writes of one shard by one goroutine at a time.
 type LogStore struct {
 	db    *pebble.DB
+	dir   string
 	guard *guard
 
 	mu struct {
@@ -94,7 +95,7 @@ func openLogStore(dir string, fs vfs.FS, logger hclog.Logger, guard *guard) (*Lo
 			return nil, errors.Join(fmt.Errorf("open log store: %w", err), db.Close())
 		}
 	}
-	s := &LogStore{db: db, guard: guard}
+	s := &LogStore{db: db, dir: dir, guard: guard}
 	s.mu.shards = make(map[uint32]*ShardLog)
 	return s, nil
 }

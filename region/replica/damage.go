@@ -8,7 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/keyspace"
@@ -120,7 +123,37 @@ func (r *Replica) Verify(ctx context.Context, pace func(ctx context.Context, byt
 	if err := r.whole(); err != nil {
 		return err
 	}
-	return r.life.Load().machine.Verify(ctx, pace)
+	l := r.life.Load()
+	if err := l.machine.Verify(ctx, pace); err != nil || l.group == nil {
+		return err
+	}
+	err := verifySnapshot(ctx, l.group, pace)
+	if err != nil && isDamage(err) {
+		r.fail(l, err)
+	}
+	return err
+}
+
+// verifySnapshot is Verify for the newest snapshot: it is what others are sent, and what the log was cut behind.
+func verifySnapshot(ctx context.Context, g *group.Group, pace func(ctx context.Context, bytes int) error) error {
+	dir, err := g.NewestSnapshot()
+	if err != nil || dir == "" {
+		return err
+	}
+	var tables []string
+	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".sst" {
+			tables = append(tables, strings.TrimPrefix(path, dir))
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // there is a newer one
+		return nil
+	case err != nil:
+		return fmt.Errorf("read snapshot: %w", err)
+	}
+	return keyspace.VerifyTables(ctx, vfs.Default, dir, tables, pace)
 }
 
 // ChainAt returns the hash chain of this replica's state at an index, once it is applied; not ok where that was too long ago.

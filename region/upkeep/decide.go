@@ -1,6 +1,7 @@
 package upkeep
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -21,6 +22,8 @@ const (
 type Decider struct {
 	// UnreachableAfter is for how long nothing is heard from a region before it counts as unreachable.
 	UnreachableAfter time.Duration
+	// CheckEvery is how far apart the replicas are compared; 0 for 10 s.
+	CheckEvery time.Duration
 
 	horizons map[crdt.GenerationID]time.Time // when one was last proposed
 	staged   map[copyOf]time.Time            // when a copy was first seen that nobody fills
@@ -202,7 +205,7 @@ func (d *Decider) check(s *Seen) []shard.Command {
 	if d.checked.IsZero() {
 		d.checked = s.Now
 	}
-	if s.Now.Sub(d.checked) < checkEvery || s.State.Index <= d.compared+1 { // the last check is a command, too
+	if s.Now.Sub(d.checked) < cmp.Or(d.CheckEvery, checkEvery) || s.State.Index <= d.compared+1 { // the last check is a command, too
 		return nil
 	}
 	d.checked, d.compared = s.Now, s.State.Index

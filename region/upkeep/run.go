@@ -29,6 +29,7 @@ type Options struct {
 	// UnreachableAfter is for how long nothing is heard from a region before it counts as unreachable (default 3 s).
 	UnreachableAfter time.Duration
 	Every            time.Duration    // how often Run looks (default 200 ms)
+	CheckEvery       time.Duration    // how far apart replicas are compared (default 10 s)
 	Now              func() time.Time // default: time.Now
 	Logger           hclog.Logger     // default: none
 }
@@ -51,7 +52,7 @@ func Run(ctx context.Context, o Options) {
 		o.Logger = hclog.NewNullLogger()
 	}
 	logger := o.Logger.With("shard", o.Replica.Config().Shard)
-	d := &Decider{UnreachableAfter: o.UnreachableAfter}
+	d := &Decider{UnreachableAfter: o.UnreachableAfter, CheckEvery: o.CheckEvery}
 	ticker := time.NewTicker(o.Every)
 	defer ticker.Stop()
 	for {
