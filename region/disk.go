@@ -22,4 +22,22 @@ func registerDisk(r prometheus.Registerer, h *group.Host) {
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "watershed_disk_stalls_total",
 			Help: "Calls of the Raft log's stores that were late."}, func() float64 { return float64(h.Stalls()) }),
 	)
+	registerSnapshots(r, h)
+}
+
+// registerSnapshots registers what the node's groups do with snapshots.
+func registerSnapshots(r prometheus.Registerer, h *group.Host) {
+	count := func(name, help string, of func(group.Snapshots) uint64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "watershed_snapshot_" + name, Help: help},
+			func() float64 { return float64(of(h.Snapshots())) }))
+	}
+	count("made_total", "Snapshots of this node's shards.", func(s group.Snapshots) uint64 { return s.Made })
+	count("installed_total", "Snapshots that lagging replicas took from this node.", func(s group.Snapshots) uint64 { return s.Installed })
+	count("failed_total", "Snapshots that a lagging replica did not take.", func(s group.Snapshots) uint64 { return s.Failed })
+	count("resumed_total", "Snapshots whose sending went on after a cut.", func(s group.Snapshots) uint64 { return s.Resumed })
+	count("sent_bytes_total", "Bytes of tables sent to lagging replicas.", func(s group.Snapshots) uint64 { return s.Sent })
+	count("reused_bytes_total", "Bytes of tables that lagging replicas had already.", func(s group.Snapshots) uint64 { return s.Reused })
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "watershed_snapshot_sending",
+		Help: "Snapshots that are being sent to lagging replicas, or wait for their turn."},
+		func() float64 { return float64(h.Snapshots().Waiting) }))
 }

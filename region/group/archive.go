@@ -2,17 +2,18 @@ package group
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"hash/crc32"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// An archive is how a checkpoint travels. Version 1, numbers big-endian, checksums CRC-32C. First its header,
-// which has this form in every version:
+// An archive is how a checkpoint travels. Numbers are big-endian, checksums CRC-32C. First its header, which has this
+// form in every version:
 //
 //	offset  size  what
 //	0       4     "WSCP"
@@ -21,16 +22,21 @@ import (
 //	13      4     number of files
 //	17      4     checksum of the above
 //
-// then each file, in the order of their names, and nothing after the last one:
+// then each file, in the order of their names, and nothing after the last one. In version 1:
 //
 //	0       2     length of the name
 //	2       8     size of the contents
 //	10      n     name, a slash-separated path
 //	10+n    m     contents
 //	10+n+m  4     checksum of the above
+//
+// Version 2 is a manifest: in place of the contents stands their SHA-256, and the files themselves came before, see
+// tables.go. It is sent to nodes alone that have taken those.
 const (
 	archiveMagic      = "WSCP"
-	archiveVersion    = 1
+	archiveWhole      = 1
+	archiveManifest   = 2
+	archiveVersion    = archiveManifest
 	archiveHeader     = 4 + 1 + 8 + 4
 	archiveFileHeader = 2 + 8
 	archiveChecksum   = 4
@@ -43,55 +49,49 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // packer reads the archive of a folder that no longer changes.
 type packer struct {
+	fs    vfs.FS
 	dir   string
-	files []packedFile // still to come
+	files []snapshotFile // still to come
 
 	buffered []byte   // framing to be read next
-	file     *os.File // being read, after buffered
+	file     vfs.File // being read, after buffered
+	name     string   // of file
 	left     int64    // of file
 	checksum hash.Hash32
 }
 
-type packedFile struct {
-	name string // slash-separated, relative to the folder
-	size int64
+// newPacker returns a reader of dir's archive and the bytes that it will yield.
+func newPacker(fsys vfs.FS, dir string, index uint64) (*packer, int64, error) {
+	files, err := listFiles(fsys, dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	p := &packer{fs: fsys, dir: dir, files: files, checksum: crc32.New(castagnoli)}
+	size := int64(archiveHeader + archiveChecksum)
+	for _, f := range files {
+		size += archiveFileHeader + int64(len(f.Name)) + f.Size + archiveChecksum
+	}
+	p.buffered = appendHeader(nil, archiveWhole, index, len(files))
+	return p, size, nil
 }
 
-// newPacker returns a reader of dir's archive and the bytes that it will yield.
-func newPacker(dir string, index uint64) (*packer, int64, error) {
-	p := &packer{dir: dir, checksum: crc32.New(castagnoli)}
-	size := int64(archiveHeader + archiveChecksum)
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		name = filepath.ToSlash(name)
-		if !info.Mode().IsRegular() || len(name) > maxArchiveName {
-			return fmt.Errorf("%s can't be archived", path)
-		}
-		p.files = append(p.files, packedFile{name: name, size: info.Size()})
-		size += archiveFileHeader + int64(len(name)) + info.Size() + archiveChecksum
-		return nil
-	})
-	if err != nil {
-		return nil, 0, fmt.Errorf("list files to archive: %w", err)
+func appendHeader(dst []byte, version byte, index uint64, files int) []byte {
+	start := len(dst)
+	dst = append(append(dst, archiveMagic...), version)
+	dst = binary.BigEndian.AppendUint64(dst, index)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(files))
+	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+}
+
+// appendManifest appends the archive that names files without holding them.
+func appendManifest(dst []byte, index uint64, files []snapshotFile) []byte {
+	dst = appendHeader(dst, archiveManifest, index, len(files))
+	for _, f := range files {
+		start := len(dst)
+		dst = append(appendFileHeader(dst, f), f.Sum[:]...)
+		dst = binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
 	}
-	if len(p.files) > maxArchiveFiles {
-		return nil, 0, fmt.Errorf("%d files are too many to archive", len(p.files))
-	}
-	header := append([]byte(archiveMagic), archiveVersion)
-	header = binary.BigEndian.AppendUint64(header, index)
-	header = binary.BigEndian.AppendUint32(header, uint32(len(p.files)))
-	p.buffered = binary.BigEndian.AppendUint32(header, crc32.Checksum(header, castagnoli))
-	return p, size, nil
+	return dst
 }
 
 // Read yields the next bytes of the archive.
@@ -119,7 +119,7 @@ func (p *packer) Read(dst []byte) (int, error) {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return n, fmt.Errorf("archive %s: %w", p.file.Name(), err)
+			return n, fmt.Errorf("archive %s: %w", p.name, err)
 		}
 	}
 	p.checksum.Write(dst[:n])
@@ -135,21 +135,21 @@ func (p *packer) Read(dst []byte) (int, error) {
 func (p *packer) next() error {
 	f := p.files[0]
 	p.files = p.files[1:]
-	file, err := os.Open(filepath.Join(p.dir, filepath.FromSlash(f.name)))
+	file, err := p.fs.Open(filepath.Join(p.dir, filepath.FromSlash(f.Name)))
 	if err != nil {
 		return fmt.Errorf("archive: %w", err)
 	}
-	p.file, p.left = file, f.size
+	p.file, p.name, p.left = file, f.Name, f.Size
 	p.buffered = appendFileHeader(nil, f)
 	p.checksum.Reset()
 	p.checksum.Write(p.buffered)
 	return nil
 }
 
-func appendFileHeader(dst []byte, f packedFile) []byte {
-	dst = binary.BigEndian.AppendUint16(dst, uint16(len(f.name)))
-	dst = binary.BigEndian.AppendUint64(dst, uint64(f.size))
-	return append(dst, f.name...)
+func appendFileHeader(dst []byte, f snapshotFile) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(f.Name)))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(f.Size))
+	return append(dst, f.Name...)
 }
 
 // Close releases the file being read.
@@ -160,76 +160,145 @@ func (p *packer) Close() error {
 	return p.file.Close()
 }
 
-// unpack writes the files of an archive into dir, which it makes, and syncs them. It returns the index of the state. An
-// error leaves dir in pieces.
-func unpack(r io.Reader, dir string) (index uint64, err error) {
-	var header [archiveHeader + archiveChecksum]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
-		return 0, fmt.Errorf("read archive: %w", err)
+// unpack puts the files of an archive into dir, which it makes, and syncs them. Those that the archive only names are taken
+// from the folder staged, by their checksums. It returns the index of the state, and the files where it knows their
+// checksums. An error leaves dir in pieces.
+func unpack(fsys vfs.FS, r io.Reader, dir, staged string) (index uint64, files []snapshotFile, err error) {
+	version, index, count, err := readHeader(r)
+	if err != nil {
+		return 0, nil, err
 	}
-	if string(header[:4]) != archiveMagic ||
-		crc32.Checksum(header[:archiveHeader], castagnoli) != binary.BigEndian.Uint32(header[archiveHeader:]) {
-		return 0, fmt.Errorf("%w archive header", ErrCorrupt)
-	}
-	if err := checkVersion("archive", int(header[4]), archiveVersion); err != nil {
-		return 0, err
-	}
-	index = binary.BigEndian.Uint64(header[5:])
-	count := binary.BigEndian.Uint32(header[13:])
-	if count > maxArchiveFiles {
-		return 0, fmt.Errorf("%w archive: %d files", ErrCorrupt, count)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return 0, fmt.Errorf("unpack: %w", err)
+	if err := fsys.MkdirAll(dir, 0o755); err != nil {
+		return 0, nil, fmt.Errorf("unpack: %w", err)
 	}
 	for range count {
-		if err := unpackFile(r, dir); err != nil {
-			return 0, err
+		f, err := readEntry(r, version, func(f *snapshotFile, contents io.Reader) error {
+			return unpackFile(fsys, contents, filepath.Join(dir, filepath.FromSlash(f.Name)), f)
+		})
+		if err != nil {
+			return 0, nil, err
+		}
+		if version == archiveManifest {
+			if err := takeStaged(fsys, staged, dir, f); err != nil {
+				return 0, nil, err
+			}
+			files = append(files, f)
 		}
 	}
 	if n, err := r.Read(make([]byte, 1)); n != 0 || (err != nil && err != io.EOF) {
-		return 0, fmt.Errorf("%w archive: bytes after its end", ErrCorrupt)
+		return 0, nil, fmt.Errorf("%w archive: bytes after its end", ErrCorrupt)
 	}
-	return index, syncTree(dir)
+	return index, files, syncTree(fsys, dir)
 }
 
-func unpackFile(r io.Reader, dir string) error {
+// readManifest reads an archive that holds no files, and nothing after it.
+func readManifest(r io.Reader) (index uint64, files []snapshotFile, err error) {
+	version, index, count, err := readHeader(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	if version != archiveManifest {
+		return 0, nil, fmt.Errorf("%w manifest: it is an archive of version %d", ErrCorrupt, version)
+	}
+	for range count {
+		f, err := readEntry(r, version, nil)
+		if err != nil {
+			return 0, nil, err
+		}
+		files = append(files, f)
+	}
+	return index, files, nil
+}
+
+func readHeader(r io.Reader) (version byte, index uint64, count uint32, err error) {
+	var header [archiveHeader + archiveChecksum]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return 0, 0, 0, fmt.Errorf("read archive: %w", err)
+	}
+	if string(header[:4]) != archiveMagic ||
+		crc32.Checksum(header[:archiveHeader], castagnoli) != binary.BigEndian.Uint32(header[archiveHeader:]) {
+		return 0, 0, 0, fmt.Errorf("%w archive header", ErrCorrupt)
+	}
+	if version = header[4]; version != archiveWhole {
+		if err := checkVersion("archive", int(version), archiveVersion); err != nil {
+			return 0, 0, 0, err
+		}
+	}
+	if count = binary.BigEndian.Uint32(header[13:]); count > maxArchiveFiles {
+		return 0, 0, 0, fmt.Errorf("%w archive: %d files", ErrCorrupt, count)
+	}
+	return version, binary.BigEndian.Uint64(header[5:]), count, nil
+}
+
+// readEntry reads one file's part of an archive, and has take read the contents where the archive holds them.
+func readEntry(r io.Reader, version byte, take func(f *snapshotFile, contents io.Reader) error) (f snapshotFile, err error) {
 	checksum := crc32.New(castagnoli)
 	summed := io.TeeReader(r, checksum)
 	var header [archiveFileHeader]byte
 	if _, err := io.ReadFull(summed, header[:]); err != nil {
-		return fmt.Errorf("read archive: %w", noEOF(err))
+		return f, fmt.Errorf("read archive: %w", noEOF(err))
 	}
 	length, size := binary.BigEndian.Uint16(header[:]), binary.BigEndian.Uint64(header[2:])
 	if length > maxArchiveName || size > 1<<62 {
-		return fmt.Errorf("%w archive: file of %d bytes, name of %d", ErrCorrupt, size, length)
+		return f, fmt.Errorf("%w archive: file of %d bytes, name of %d", ErrCorrupt, size, length)
 	}
 	raw := make([]byte, length)
 	if _, err := io.ReadFull(summed, raw); err != nil {
-		return fmt.Errorf("read archive: %w", noEOF(err))
+		return f, fmt.Errorf("read archive: %w", noEOF(err))
 	}
-	name := string(raw)
-	if !fs.ValidPath(name) || name == "." || !filepath.IsLocal(filepath.FromSlash(name)) {
-		return fmt.Errorf("%w archive: file is named %q", ErrCorrupt, name)
+	f = snapshotFile{Name: string(raw), Size: int64(size)}
+	if err := checkName(f.Name); err != nil {
+		return f, err
 	}
-	path := filepath.Join(dir, filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("unpack: %w", err)
+	if version == archiveManifest {
+		_, err = io.ReadFull(summed, f.Sum[:])
+		err = noEOF(err)
+	} else {
+		err = take(&f, summed)
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
-	}
-	defer file.Close()
-	if _, err := io.CopyN(file, summed, int64(size)); err != nil {
-		return fmt.Errorf("unpack %s: %w", name, noEOF(err))
+		return f, fmt.Errorf("read archive: %w", err)
 	}
 	var stored [archiveChecksum]byte
 	if _, err := io.ReadFull(r, stored[:]); err != nil {
-		return fmt.Errorf("read archive: %w", noEOF(err))
+		return f, fmt.Errorf("read archive: %w", noEOF(err))
 	}
 	if checksum.Sum32() != binary.BigEndian.Uint32(stored[:]) {
-		return fmt.Errorf("%w archive: checksum of %s", ErrCorrupt, name)
+		return f, fmt.Errorf("%w archive: checksum of %s", ErrCorrupt, f.Name)
+	}
+	return f, nil
+}
+
+// takeStaged links a file that came before into a snapshot.
+func takeStaged(fsys vfs.FS, staged, dir string, f snapshotFile) error {
+	from, to := filepath.Join(staged, f.Sum.String()), filepath.Join(dir, filepath.FromSlash(f.Name))
+	info, err := fsys.Stat(from)
+	if err != nil {
+		return fmt.Errorf("%s of a snapshot has not come: %w", f.Name, err)
+	}
+	if info.Size() != f.Size {
+		return fmt.Errorf("%w snapshot: %s has %d bytes, %d came", ErrCorrupt, f.Name, f.Size, info.Size())
+	}
+	if err := fsys.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	return fsys.Link(from, to)
+}
+
+func unpackFile(fsys vfs.FS, contents io.Reader, path string, f *snapshotFile) error {
+	if err := fsys.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	if _, err := fsys.Stat(path); err == nil {
+		return fmt.Errorf("%w archive: %s twice", ErrCorrupt, f.Name)
+	}
+	file, err := fsys.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	_, err = io.CopyN(file, contents, f.Size)
+	if err = errors.Join(noEOF(err), file.Close()); err != nil {
+		return fmt.Errorf("unpack %s: %w", f.Name, err)
 	}
 	return nil
 }
@@ -242,22 +311,46 @@ func noEOF(err error) error {
 }
 
 // syncTree makes every file and folder under dir durable, and dir itself.
-func syncTree(dir string) error {
-	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return syncPath(path)
-	})
-}
-
-func syncPath(path string) error {
-	file, err := os.Open(path)
+func syncTree(fsys vfs.FS, dir string) error {
+	names, err := fsys.List(dir)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	if err := file.Sync(); err != nil {
+	for _, name := range names {
+		path := fsys.PathJoin(dir, name)
+		info, err := fsys.Stat(path)
+		switch {
+		case err != nil:
+			return err
+		case info.IsDir():
+			err = syncTree(fsys, path)
+		default:
+			err = syncFile(fsys, path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return syncDir(fsys, dir)
+}
+
+func syncFile(fsys vfs.FS, path string) error {
+	file, err := fsys.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	return nil
+}
+
+func syncDir(fsys vfs.FS, path string) error {
+	dir, err := fsys.OpenDir(path)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return nil

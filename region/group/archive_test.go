@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -60,7 +61,7 @@ var testFiles = map[string]string{
 
 func testArchive(t testing.TB, files map[string]string, index uint64) []byte {
 	t.Helper()
-	p, size, err := newPacker(testFolder(t, files), index)
+	p, size, err := newPacker(vfs.Default, testFolder(t, files), index)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func TestArchiveRoundTrip(t *testing.T) {
 	for _, files := range []map[string]string{nil, testFiles} {
 		archive := testArchive(t, files, 42)
 		dir := filepath.Join(t.TempDir(), "out")
-		index, err := unpack(bytes.NewReader(archive), dir)
+		index, _, err := unpack(vfs.Default, bytes.NewReader(archive), dir, "")
 		if err != nil || index != 42 {
 			t.Fatalf("index %d, %v", index, err)
 		}
@@ -108,7 +109,7 @@ func TestArchiveDamage(t *testing.T) {
 	try := func(what string, at int, damaged []byte) {
 		out := filepath.Join(dir, "out")
 		defer os.RemoveAll(out)
-		if _, err := unpack(bytes.NewReader(damaged), out); err == nil {
+		if _, _, err := unpack(vfs.Default, bytes.NewReader(damaged), out, ""); err == nil {
 			t.Errorf("byte %d: %s was not noticed", at, what)
 		}
 	}
@@ -124,11 +125,11 @@ func TestArchiveDamage(t *testing.T) {
 func TestArchiveStaysInItsFolder(t *testing.T) {
 	honest := testArchive(t, map[string]string{"xxxxxxxxx": "evil"}, 7)
 	for _, name := range []string{"../escape", "/absolute", "a/../../b", "./dotted.", "aaaaaaaa/"} {
-		p := packer{files: []packedFile{{name: name, size: 4}}}
+		p := packer{files: []snapshotFile{{Name: name, Size: 4}}}
 		body := appendFileHeader(nil, p.files[0])
 		archive := append(bytes.Clone(honest[:archiveHeader+archiveChecksum]), body...)
 		dir := filepath.Join(t.TempDir(), "out")
-		if _, err := unpack(bytes.NewReader(archive), dir); !errors.Is(err, ErrCorrupt) {
+		if _, _, err := unpack(vfs.Default, bytes.NewReader(archive), dir, ""); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -141,11 +142,11 @@ func FuzzUnpack(f *testing.F) {
 	f.Add(testArchive(f, nil, 0))
 	f.Fuzz(func(t *testing.T, archive []byte) {
 		dir := filepath.Join(t.TempDir(), "out")
-		index, err := unpack(bytes.NewReader(archive), dir)
+		index, _, err := unpack(vfs.Default, bytes.NewReader(archive), dir, "")
 		if err != nil {
 			return
 		}
-		p, size, err := newPacker(dir, index)
+		p, size, err := newPacker(vfs.Default, dir, index)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +168,7 @@ func testSink(t *testing.T, s *snapshotStore, index uint64) *snapshotSink {
 
 func TestSnapshotStore(t *testing.T) {
 	dir := t.TempDir()
-	s, err := openSnapshotStore(dir)
+	s, err := openSnapshotStore(vfs.Default, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +200,7 @@ func TestSnapshotStore(t *testing.T) {
 	if err := errors.Join(archive.Close(), s.reap()); err != nil {
 		t.Fatal(err)
 	}
-	if got := readFolder(t, filepath.Join(dir, second.ID(), stateFolder)); !sameFiles(got, testFiles) {
+	if got := readFolder(t, filepath.Join(s.dir, second.ID(), stateFolder)); !sameFiles(got, testFiles) {
 		t.Fatalf("got %d files", len(got))
 	}
 	unfinishedSink := testSink(t, s, 30) // a crash in the middle
@@ -207,7 +208,7 @@ func TestSnapshotStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unfinishedSink.Cancel()
-	again, err := openSnapshotStore(dir)
+	again, err := openSnapshotStore(vfs.Default, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,13 +216,13 @@ func TestSnapshotStore(t *testing.T) {
 	if err != nil || !ok || newest.Raft.Index != 20 || newest.StateIndex != 9 || newest.Raft.Size != meta.Size {
 		t.Fatalf("got %+v, %v, %v", newest, ok, err)
 	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+	if entries, err := os.ReadDir(s.dir); err != nil || len(entries) != 1 {
 		t.Fatalf("%d entries left, %v", len(entries), err)
 	}
 }
 
 func TestBadSnapshotsAreNotKept(t *testing.T) {
-	s, err := openSnapshotStore(t.TempDir())
+	s, err := openSnapshotStore(vfs.Default, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

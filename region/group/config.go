@@ -75,6 +75,11 @@ type Config struct {
 	// followers and for peers in other regions (defaults 16,384 and 64 MiB).
 	TrailingEntries uint64
 	TrailingBytes   uint64
+	// SnapshotRate bounds the bytes a second of snapshots that the node sends to lagging members; 0 is no bound.
+	SnapshotRate int64
+	// HoldBytes bounds what the log keeps beyond TrailingBytes for members that are being sent a snapshot, or have just had
+	// one (default 512 MiB).
+	HoldBytes uint64
 	// MaxCommand bounds one command in bytes (default 16 MiB).
 	MaxCommand int
 	// MaxUnderWay bounds the bytes of commands that were proposed here and have no outcome yet, by group (default 64 MiB).
@@ -105,6 +110,7 @@ func (c Config) withDefaults() Config {
 	orUint(&c.SnapshotBytes, 64<<20)
 	orUint(&c.TrailingEntries, 16<<10)
 	orUint(&c.TrailingBytes, 64<<20)
+	orUint(&c.HoldBytes, 512<<20)
 	if c.MaxCommand == 0 {
 		c.MaxCommand = 16 << 20
 	}

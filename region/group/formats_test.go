@@ -81,7 +81,7 @@ func newerStableStore(t *testing.T) error {
 }
 
 func newerSnapshot(t *testing.T) error {
-	s, err := openSnapshotStore(t.TempDir())
+	s, err := openSnapshotStore(vfs.Default, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func newerArchive(t *testing.T) error {
 	archive := testArchive(t, map[string]string{"a": "b"}, 7)
 	archive[len(archiveMagic)] = archiveVersion + 1
 	binary.BigEndian.PutUint32(archive[archiveHeader:], crc32.Checksum(archive[:archiveHeader], castagnoli))
-	_, err := unpack(io.NopCloser(bytes.NewReader(archive)), filepath.Join(t.TempDir(), "out"))
+	_, _, err := unpack(vfs.Default, io.NopCloser(bytes.NewReader(archive)), filepath.Join(t.TempDir(), "out"), "")
 	return err
 }
 
@@ -108,7 +108,7 @@ func newerArchive(t *testing.T) error {
 func newerConnection(t *testing.T) []error {
 	self := preface{Deployment: "d", Region: "r", Node: "n", Shard: 1}
 	frame := self.appendTo(nil)
-	frame[len(prefaceMagic)] = prefaceVersion + 1
+	frame[len(prefaceMagics[prefaceRaft])] = prefaceVersion + 1
 	_, dialled := readPreface(bytes.NewReader(frame))
 	if dialled == nil || !errors.Is(dialled, errPrefaceVersion) {
 		t.Errorf("a newer first frame: %v", dialled)

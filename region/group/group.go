@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
@@ -28,6 +29,7 @@ type Group struct {
 	logger    *quietLogger
 	log       *ShardLog
 	snapshots *snapshotStore
+	staging   *staging
 	transport *transport
 	fsm       *fsm
 	position  position
@@ -83,22 +85,20 @@ func (h *Host) newGroup(shard uint32, machine Machine, first []Seat) (*Group, er
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, folderError(dir, err)
 	}
-	for _, name := range [...]string{checkpointFolder, restoreFolder} {
-		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
-			return nil, fmt.Errorf("clear group folder: %w", err)
-		}
+	if err := os.RemoveAll(filepath.Join(dir, checkpointFolder)); err != nil {
+		return nil, fmt.Errorf("clear group folder: %w", err)
 	}
 	log, err := h.logs.Shard(shard)
 	if err != nil {
 		return nil, err
 	}
-	snapshots, err := openSnapshotStore(filepath.Join(dir, snapshotFolder))
+	snapshots, err := openSnapshotStore(vfs.Default, dir)
 	if err != nil {
 		return nil, err
 	}
 	// A snapshot allows the log to be cut, so its folder must survive what it survives.
 	for _, path := range [...]string{h.cfg.Dir, filepath.Dir(dir), dir, snapshots.dir} {
-		if err := syncPath(path); err != nil {
+		if err := syncDir(vfs.Default, path); err != nil {
 			return nil, err
 		}
 	}
@@ -109,7 +109,7 @@ func (h *Host) newGroup(shard uint32, machine Machine, first []Seat) (*Group, er
 	}
 	g.underWay = limit.New("shard_proposal_bytes", "bytes", h.cfg.MaxUnderWay, busyWait)
 	g.fsm = &fsm{
-		machine: machine, dir: dir, position: &g.position, due: make(chan struct{}, 1),
+		machine: machine, fs: vfs.Default, dir: dir, position: &g.position, due: make(chan struct{}, 1),
 		limitEntries: spread(h.cfg.SnapshotEntries, h.cfg.NodeID, shard), limitBytes: spread(h.cfg.SnapshotBytes, h.cfg.NodeID, shard),
 	}
 	if err := g.reconcile(); err != nil {
@@ -205,11 +205,15 @@ func (g *Group) bootstrap(stable *shardStable, first []Seat) error {
 func (g *Group) run(stable *shardStable) error {
 	cfg := &g.host.cfg
 	self, _ := cfg.member(cfg.NodeID)
-	s, err := newStream(g.host.listener, g.shard, self.Address)
+	g.staging = newStaging(g.snapshots, g.logger)
+	s, err := newStream(g.host.listener, g.shard, self.Address, g.staging.take)
 	if err != nil {
 		return err
 	}
-	g.transport = newTransport(s, cfg, g.host.guard, g.logger.Named("transport"))
+	g.transport = newTransport(s, cfg, g.host.guard, g.host.tables, g.logger.Named("transport"))
+	if m, ok := g.fsm.machine.(Damageable); ok {
+		g.transport.damaged = m.Damaged
+	}
 	silence, err := g.silence(stable)
 	if err != nil {
 		return errors.Join(err, g.transport.Close())
@@ -271,6 +275,7 @@ func (g *Group) halt(transfer bool) error {
 		g.logger.mute()
 		close(g.stopped)
 		closed := g.transport.Close() // first: Raft waits for calls under way
+		g.staging.close()
 		stopped := g.raft.Shutdown().Error()
 		close(g.ended)
 		g.running.Wait()
@@ -360,7 +365,10 @@ func (g *Group) Snapshot() error {
 	}
 	err := g.raft.Snapshot().Error()
 	switch {
-	case err == nil, errors.Is(err, raft.ErrNothingNewToSnapshot):
+	case err == nil:
+		g.host.tables.made.Add(1)
+		return nil
+	case errors.Is(err, raft.ErrNothingNewToSnapshot):
 		return nil
 	case errors.Is(err, raft.ErrRaftShutdown):
 		return ErrStopped
@@ -373,10 +381,17 @@ func (g *Group) Snapshot() error {
 func (g *Group) reloadable() raft.ReloadableConfig {
 	const least = 64
 	cfg := g.raft.ReloadableConfig()
+	holdable := uint64(math.MaxUint64)
 	cfg.TrailingLogs = g.host.cfg.TrailingEntries
 	if bytes := g.fsm.bytes.Load(); bytes > 0 {
 		mean := max(bytes/max(g.fsm.entries.Load(), 1), 1)
 		cfg.TrailingLogs = min(cfg.TrailingLogs, max(g.host.cfg.TrailingBytes/mean, least))
+		holdable = g.host.cfg.HoldBytes / mean
+	}
+	if from, ok := g.transport.holds.least(time.Now()); ok {
+		if last := g.raft.LastIndex(); last > from { // with the entry at from, whose term what follows is sent with
+			cfg.TrailingLogs = max(cfg.TrailingLogs, min(last-from+1, holdable))
+		}
 	}
 	return cfg
 }

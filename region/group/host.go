@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Host is what a node's groups share: the lock on its folder, the listener, the log and the stable store.
@@ -18,6 +20,7 @@ type Host struct {
 	stable   *stableStore
 	book     *book
 	listener *listener
+	tables   *tables
 	turns    chan struct{} // of groups that make a snapshot because one is due: one at a time
 
 	mu struct {
@@ -41,7 +44,7 @@ func open(cfg Config) (host *Host, err error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	h := &Host{cfg: cfg, turns: make(chan struct{}, 1), guard: newGuard(cfg.StallTimeout, cfg.StoreTimeout, func(err error) {
+	h := &Host{cfg: cfg, turns: make(chan struct{}, 1), tables: newTables(cfg.SnapshotRate), guard: newGuard(cfg.StallTimeout, cfg.StoreTimeout, func(err error) {
 		markDamage(cfg.Dir, err)
 		cfg.Fatal(err)
 	})}
@@ -77,7 +80,7 @@ func open(cfg Config) (host *Host, err error) {
 	if h.stable, err = openStableStore(filepath.Join(cfg.Dir, "stable.db"), h.guard); err != nil {
 		return nil, err
 	}
-	if err = syncPath(cfg.Dir); err != nil {
+	if err = syncDir(vfs.Default, cfg.Dir); err != nil {
 		return nil, err
 	}
 	self := preface{Deployment: cfg.Deployment, Region: cfg.Region, Node: cfg.NodeID}

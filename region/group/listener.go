@@ -134,7 +134,7 @@ func (m *listener) greet(conn net.Conn) {
 		return
 	}
 	conn.SetDeadline(time.Time{})
-	s.deliver(m.framed(conn), p.Node)
+	s.deliver(m.framed(conn), p)
 }
 
 // framed puts frames round what goes over a connection from now on.

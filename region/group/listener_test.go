@@ -22,7 +22,7 @@ func FuzzPreface(f *testing.F) {
 	f.Add(preface{Deployment: strings.Repeat("x", MaxName)}.appendTo(nil))
 	f.Add(good[:len(good)-1])
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
-	f.Add([]byte(prefaceMagic + "\x02\xff\xff"))
+	f.Add([]byte(prefaceMagics[prefaceRaft] + "\x02\xff\xff"))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		r := bytes.NewReader(frame)
 		p, err := readPreface(r)
@@ -49,7 +49,7 @@ func testListener(t *testing.T, self preface) *listener {
 
 func testStream(t *testing.T, m *listener, shard uint32) *stream {
 	t.Helper()
-	s, err := newStream(m, shard, m.net.Addr().String())
+	s, err := newStream(m, shard, m.net.Addr().String(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,8 +121,8 @@ func TestGarbageIsRefused(t *testing.T) {
 		want    verdict
 	}{
 		{"GET / HTTP/1.1\r\n\r\n", refusedFrame},
-		{prefaceMagic + "\x09\x00\x00", refusedVersion},
-		{prefaceMagic + "\x02\xff\xff", refusedFrame},
+		{prefaceMagics[prefaceRaft] + "\x09\x00\x00", refusedVersion},
+		{prefaceMagics[prefaceRaft] + "\x02\xff\xff", refusedFrame},
 	} {
 		conn, err := net.Dial("tcp", server.net.Addr().String())
 		if err != nil {
@@ -150,7 +150,7 @@ func testTransports(t *testing.T) (a, b *transport, addressOfB raft.ServerAddres
 		TransportTimeout: patience, ElectionTimeout: patience,
 	}
 	newOne := func(l *listener) *transport {
-		tr := newTransport(testStream(t, l, testShard), cfg, newGuard(patience, patience, nil), hclog.NewNullLogger())
+		tr := newTransport(testStream(t, l, testShard), cfg, newGuard(patience, patience, nil), newTables(0), hclog.NewNullLogger())
 		t.Cleanup(func() { tr.Close() })
 		return tr
 	}
@@ -213,11 +213,11 @@ func TestVotesSurviveStaleConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Close() // b restarts; a has a dead connection to it in its pool
-	s, err := newStream(b.stream.listener, testShard, string(address))
+	s, err := newStream(b.stream.listener, testShard, string(address), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	restarted := newTransport(s, &Config{TransportTimeout: patience}, newGuard(patience, patience, nil), hclog.NewNullLogger())
+	restarted := newTransport(s, &Config{TransportTimeout: patience}, newGuard(patience, patience, nil), newTables(0), hclog.NewNullLogger())
 	defer restarted.Close()
 	serve(restarted)
 	if err := vote(); err != nil {
@@ -249,11 +249,11 @@ func TestReplicationWaitsForAnUnreachablePeer(t *testing.T) {
 	refused := &b.stream.listener.refused[refusedShard]
 	before := refused.Load()
 	awaitCondition(t, "more tries", func() bool { return refused.Load() > before+1 })
-	s, err := newStream(b.stream.listener, testShard, string(address))
+	s, err := newStream(b.stream.listener, testShard, string(address), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	restarted := newTransport(s, &Config{TransportTimeout: patience}, newGuard(patience, patience, nil), hclog.NewNullLogger())
+	restarted := newTransport(s, &Config{TransportTimeout: patience}, newGuard(patience, patience, nil), newTables(0), hclog.NewNullLogger())
 	serve(restarted)
 	if err := <-done; err != nil {
 		t.Fatal(err)

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -24,13 +24,13 @@ type Machine interface {
 	// Checkpoint makes everything applied durable and writes a consistent copy of it to dir, which it makes (its parent
 	// exists, on the file system the group's folder is on; hard links will do). The index is read from the copy itself.
 	Checkpoint(dir string) (index uint64, err error)
-	// Restore replaces all state with the checkpoint in dir, durably and at once or not at all. It may move files out of
-	// dir, and what is left there is removed afterwards.
+	// Restore replaces all state with the checkpoint in dir, durably and at once or not at all. It may link tables in dir,
+	// but changes nothing there: dir goes on being a snapshot.
 	Restore(dir string) error
 }
 
-// Damageable is a Machine that is told, on the goroutine that applies, of an entry that is not what was proposed. Nothing is
-// applied from there on.
+// Damageable is a Machine that is told, by any goroutine, of an entry that is not what was proposed, from which on nothing is
+// applied, and of a file of a snapshot that is not what it was.
 type Damageable interface{ Damaged(err error) }
 
 var (
@@ -41,6 +41,7 @@ var (
 // fsm drives a Machine as Raft wants it. But for its counters it belongs to Raft's goroutine for state machines.
 type fsm struct {
 	machine        Machine
+	fs             vfs.FS
 	dir            string // the group's folder, for checkpoints under way
 	position       *position
 	configurations configurations
@@ -93,7 +94,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 		return nil, errReplaying
 	}
 	dir := filepath.Join(f.dir, checkpointFolder)
-	if err := os.RemoveAll(dir); err != nil {
+	if err := f.fs.RemoveAll(dir); err != nil {
 		return nil, fmt.Errorf("clear checkpoint folder: %w", err)
 	}
 	index, err := f.machine.Checkpoint(dir)
@@ -105,34 +106,33 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	}
 	f.entries.Store(0)
 	f.bytes.Store(0)
-	return &checkpoint{dir: dir, index: index}, nil
+	return &checkpoint{fs: f.fs, dir: dir, index: index}, nil
 }
 
 // Restore replaces the machine's state with a snapshot.
 func (f *fsm) Restore(archive io.ReadCloser) error {
 	defer archive.Close()
-	dir := filepath.Join(f.dir, restoreFolder)
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("clear restore folder: %w", err)
+	if w, ok := archive.(raft.ReadCloserWrapper); ok { // Raft counts what is read
+		archive = w.WrappedReadCloser()
 	}
-	defer os.RemoveAll(dir)
-	index, err := unpack(archive, dir)
-	if err != nil {
-		return fmt.Errorf("unpack snapshot: %w", err)
+	s, ok := archive.(*snapshotReader)
+	if !ok {
+		return fmt.Errorf("snapshot to restore is a %T", archive)
 	}
-	if err := f.machine.Restore(dir); err != nil {
+	if err := f.machine.Restore(s.dir); err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
-	if applied := f.machine.AppliedIndex(); applied != index {
-		return fmt.Errorf("restored state holds index %d, its snapshot said %d", applied, index)
+	if applied := f.machine.AppliedIndex(); applied != s.index {
+		return fmt.Errorf("restored state holds index %d, its snapshot said %d", applied, s.index)
 	}
-	f.seen, f.held = index, index
-	f.position.advance(index)
+	f.seen, f.held = s.index, s.index
+	f.position.advance(s.index)
 	return nil
 }
 
 // checkpoint is a machine's checkpoint on its way into the snapshot store.
 type checkpoint struct {
+	fs    vfs.FS
 	dir   string
 	index uint64
 }
@@ -147,4 +147,4 @@ func (c *checkpoint) Persist(sink raft.SnapshotSink) error {
 }
 
 // Release removes what was not moved.
-func (c *checkpoint) Release() { os.RemoveAll(c.dir) }
+func (c *checkpoint) Release() { _ = c.fs.RemoveAll(c.dir) } // or at the next start

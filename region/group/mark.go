@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // markFile in a node's Raft folder says that its log or its stable store was found damaged. A damaged block may not be read
@@ -61,7 +63,7 @@ func markDamage(dir string, err error) {
 		}
 		_, err = f.Write(append(b, '\n'))
 		if errors.Join(err, f.Sync(), f.Close()) == nil {
-			_ = syncPath(dir) // nobody is left to be told
+			_ = syncDir(vfs.Default, dir) // nobody is left to be told
 		}
 	}()
 	select {

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 )
 
 // preface is the first frame of every connection between nodes. Version 2:
 //
 //	offset  size  what
-//	0       4     "WSRP"
+//	0       4     "WSRP"; "WSTP" where files of snapshots are to follow, which older builds don't take for a first frame
 //	4       1     version
 //	5       2     length of the rest, big-endian, at most maxPrefaceBody
 //	7       4     shard, big-endian
@@ -25,10 +26,20 @@ type preface struct {
 	Region     string
 	Node       string // who dials
 	Shard      uint32
+	Kind       prefaceKind
 }
 
+// prefaceKind says what follows the first frame.
+type prefaceKind byte
+
 const (
-	prefaceMagic   = "WSRP"
+	prefaceRaft   prefaceKind = iota // Raft's own messages
+	prefaceTables                    // files of a snapshot, see tables.go
+)
+
+var prefaceMagics = [...]string{prefaceRaft: "WSRP", prefaceTables: "WSTP"}
+
+const (
 	prefaceVersion = 2
 	prefaceHeader  = 7
 	maxPrefaceBody = 4 + 3*(1+MaxName) + 4
@@ -77,7 +88,7 @@ var (
 // appendTo appends the frame. The names must have at most MaxName bytes, as Config.Validate sees to.
 func (p preface) appendTo(dst []byte) []byte {
 	start := len(dst)
-	dst = append(dst, prefaceMagic...)
+	dst = append(dst, prefaceMagics[p.Kind]...)
 	dst = append(dst, prefaceVersion)
 	length := len(dst)
 	dst = append(dst, 0, 0)
@@ -96,7 +107,8 @@ func readPreface(r io.Reader) (preface, error) {
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return preface{}, fmt.Errorf("read first frame: %w", err)
 	}
-	if string(header[:4]) != prefaceMagic {
+	kind := slices.Index(prefaceMagics[:], string(header[:4]))
+	if kind < 0 {
 		return preface{}, errPreface
 	}
 	if header[4] != prefaceVersion {
@@ -114,7 +126,7 @@ func readPreface(r io.Reader) (preface, error) {
 	if sum != binary.BigEndian.Uint32(body[size-4:]) {
 		return preface{}, errPreface
 	}
-	p := preface{Shard: binary.BigEndian.Uint32(body)}
+	p := preface{Shard: binary.BigEndian.Uint32(body), Kind: prefaceKind(kind)}
 	body = body[4 : size-4]
 	for _, name := range [...]*string{&p.Deployment, &p.Region, &p.Node} {
 		if len(body) == 0 || int(body[0]) > MaxName || len(body) < 1+int(body[0]) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -41,7 +42,7 @@ func (h *Host) Seed(shard uint32, dir string, index uint64, first []Seat) (err e
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return folderError(folder, err)
 	}
-	snapshots, err := openSnapshotStore(filepath.Join(folder, snapshotFolder))
+	snapshots, err := openSnapshotStore(vfs.Default, folder)
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func (h *Host) Seed(shard uint32, dir string, index uint64, first []Seat) (err e
 		return err
 	}
 	for _, path := range [...]string{h.cfg.Dir, filepath.Dir(folder), folder} {
-		if err := syncPath(path); err != nil {
+		if err := syncDir(vfs.Default, path); err != nil {
 			return err
 		}
 	}

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -19,7 +19,7 @@ import (
 const (
 	snapshotFolder   = "snapshots"
 	checkpointFolder = "checkpoint" // a checkpoint until a snapshot takes it
-	restoreFolder    = "restore"    // a snapshot until the machine takes it
+	incomingFolder   = "incoming"   // files of a snapshot that is on its way here, see tables.go
 )
 
 const (
@@ -34,12 +34,15 @@ type snapshotMeta struct {
 	Version    int               `json:"version"`
 	Raft       raft.SnapshotMeta `json:"raft"`
 	StateIndex uint64            `json:"state_index"` // last command in the state; at or below Raft.Index
+	Files      []snapshotFile    `json:"files"`       // none in a snapshot that an older build has made
 }
 
 // snapshotStore keeps a group's newest snapshot as a folder with the machine's checkpoint: a snapshot made here is moved
 // in, not copied. Only what travels is put into an archive.
 type snapshotStore struct {
-	dir string
+	fs       vfs.FS
+	dir      string
+	incoming string // where files are that archives only name
 
 	mu struct {
 		sync.Mutex                // held while snapshots are listed or removed
@@ -49,37 +52,37 @@ type snapshotStore struct {
 
 var _ raft.SnapshotStore = (*snapshotStore)(nil)
 
-// openSnapshotStore makes dir when missing and clears it of what a crash left unfinished.
-func openSnapshotStore(dir string) (*snapshotStore, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// openSnapshotStore makes a group's folder of snapshots when it is missing, and clears it of what a crash left unfinished.
+func openSnapshotStore(fsys vfs.FS, group string) (*snapshotStore, error) {
+	s := &snapshotStore{fs: fsys, dir: fsys.PathJoin(group, snapshotFolder), incoming: fsys.PathJoin(group, incomingFolder)}
+	if err := fsys.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open snapshot store: %w", err)
 	}
-	entries, err := os.ReadDir(dir)
+	names, err := fsys.List(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("open snapshot store: %w", err)
 	}
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), unfinished) {
-			if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
+	for _, name := range names {
+		if strings.HasPrefix(name, unfinished) {
+			if err := fsys.RemoveAll(fsys.PathJoin(s.dir, name)); err != nil {
 				return nil, fmt.Errorf("open snapshot store: %w", err)
 			}
 		}
 	}
-	s := &snapshotStore{dir: dir}
 	s.mu.open = make(map[string]int)
 	return s, nil
 }
 
 // ids returns the snapshots, newest first. Their names sort by term, index and time.
 func (s *snapshotStore) ids() ([]string, error) {
-	entries, err := os.ReadDir(s.dir)
+	names, err := s.fs.List(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}
 	var ids []string
-	for _, entry := range entries {
-		if entry.IsDir() && !strings.HasPrefix(entry.Name(), unfinished) {
-			ids = append(ids, entry.Name())
+	for _, name := range names {
+		if !strings.HasPrefix(name, unfinished) {
+			ids = append(ids, name)
 		}
 	}
 	slices.Sort(ids)
@@ -89,7 +92,7 @@ func (s *snapshotStore) ids() ([]string, error) {
 
 func (s *snapshotStore) meta(id string) (snapshotMeta, error) {
 	var meta snapshotMeta
-	raw, err := os.ReadFile(filepath.Join(s.dir, id, metaFile))
+	raw, err := readFile(s.fs, s.fs.PathJoin(s.dir, id, metaFile))
 	if err != nil {
 		return meta, fmt.Errorf("read snapshot: %w", err)
 	}
@@ -140,13 +143,16 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 		s.release(id)
 		return nil, nil, err
 	}
-	archive, size, err := newPacker(filepath.Join(s.dir, id, stateFolder), meta.StateIndex)
+	state := s.fs.PathJoin(s.dir, id, stateFolder)
+	archive, size, err := newPacker(s.fs, state, meta.StateIndex)
 	if err != nil {
 		s.release(id)
 		return nil, nil, err
 	}
 	meta.Raft.Size = size
-	return &meta.Raft, &snapshotReader{packer: archive, close: sync.OnceFunc(func() { s.release(id) })}, nil
+	return &meta.Raft, &snapshotReader{
+		packer: archive, index: meta.StateIndex, sums: meta.Files, close: sync.OnceFunc(func() { s.release(id) }),
+	}, nil
 }
 
 func (s *snapshotStore) release(id string) {
@@ -157,8 +163,11 @@ func (s *snapshotStore) release(id string) {
 	}
 }
 
+// snapshotReader reads a snapshot's archive, and knows the snapshot itself.
 type snapshotReader struct {
 	*packer
+	index uint64
+	sums  []snapshotFile // with checksums; empty where none were kept
 	close func()
 }
 
@@ -180,11 +189,11 @@ func (s *snapshotStore) reap() error {
 			continue
 		}
 		// Renamed first: a crash in between leaves nothing that looks whole.
-		gone := filepath.Join(s.dir, unfinished+id)
-		if err := os.Rename(filepath.Join(s.dir, id), gone); err != nil {
+		gone := s.fs.PathJoin(s.dir, unfinished+id)
+		if err := s.fs.Rename(s.fs.PathJoin(s.dir, id), gone); err != nil {
 			return fmt.Errorf("remove snapshot: %w", err)
 		}
-		if err := os.RemoveAll(gone); err != nil {
+		if err := s.fs.RemoveAll(gone); err != nil {
 			return fmt.Errorf("remove snapshot: %w", err)
 		}
 	}
@@ -198,14 +207,14 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		return nil, fmt.Errorf("create snapshot: version %d", version)
 	}
 	id := fmt.Sprintf("%016x-%016x-%016x", term, index, time.Now().UnixNano())
-	sink := &snapshotSink{store: s, dir: filepath.Join(s.dir, unfinished+id), meta: snapshotMeta{
+	sink := &snapshotSink{store: s, dir: s.fs.PathJoin(s.dir, unfinished+id), meta: snapshotMeta{
 		Version: metaVersion,
 		Raft: raft.SnapshotMeta{
 			Version: version, ID: id, Index: index, Term: term,
 			Configuration: configuration, ConfigurationIndex: configurationIndex,
 		},
 	}}
-	if err := os.Mkdir(sink.dir, 0o755); err != nil {
+	if err := s.fs.MkdirAll(sink.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create snapshot: %w", err)
 	}
 	return sink, nil
@@ -227,12 +236,15 @@ var _ raft.SnapshotSink = (*snapshotSink)(nil)
 
 func (s *snapshotSink) ID() string { return s.meta.Raft.ID }
 
+func (s *snapshotSink) state() string { return s.store.fs.PathJoin(s.dir, stateFolder) }
+
 func (s *snapshotSink) adopt(dir string, index uint64) error {
-	if err := os.Rename(dir, filepath.Join(s.dir, stateFolder)); err != nil {
+	fsys, state := s.store.fs, s.state()
+	if err := fsys.Rename(dir, state); err != nil {
 		return fmt.Errorf("take checkpoint: %w", err)
 	}
 	s.meta.StateIndex = index
-	return syncTree(filepath.Join(s.dir, stateFolder))
+	return syncTree(fsys, state)
 }
 
 func (s *snapshotSink) Write(p []byte) (int, error) {
@@ -241,8 +253,8 @@ func (s *snapshotSink) Write(p []byte) (int, error) {
 		reader, s.archive = io.Pipe()
 		s.unpacked = make(chan error, 1)
 		go func() {
-			index, err := unpack(reader, filepath.Join(s.dir, stateFolder))
-			s.meta.StateIndex = index
+			index, files, err := unpack(s.store.fs, reader, s.state(), s.store.incoming)
+			s.meta.StateIndex, s.meta.Files = index, files
 			reader.CloseWithError(err) // a Write that waits fails
 			s.unpacked <- err
 		}()
@@ -261,6 +273,11 @@ func (s *snapshotSink) Close() error {
 		return errors.Join(err, s.Cancel())
 	}
 	s.ended = true
+	if s.archive != nil {
+		if err := s.store.fs.RemoveAll(s.store.incoming); err != nil {
+			return fmt.Errorf("clear what came for a snapshot: %w", err)
+		}
+	}
 	return s.store.reap()
 }
 
@@ -273,36 +290,76 @@ func (s *snapshotSink) finish() error {
 			return fmt.Errorf("receive snapshot: %w", err)
 		}
 	}
-	state := filepath.Join(s.dir, stateFolder)
-	if _, err := os.Stat(state); err != nil {
+	fsys, state := s.store.fs, s.state()
+	if _, err := fsys.Stat(state); err != nil {
 		return fmt.Errorf("%w: %w", errNoState, err)
 	}
 	if s.meta.StateIndex > s.meta.Raft.Index {
 		return fmt.Errorf("%w snapshot: state at index %d, log at %d", ErrCorrupt, s.meta.StateIndex, s.meta.Raft.Index)
 	}
-	sizer, size, err := newPacker(state, s.meta.StateIndex)
+	sizer, size, err := newPacker(fsys, state, s.meta.StateIndex)
 	if err != nil {
 		return err
 	}
 	sizer.Close()
 	s.meta.Raft.Size = size
+	if err := s.sum(state); err != nil {
+		return err
+	}
 	raw, err := json.MarshalIndent(s.meta, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
-	path := filepath.Join(s.dir, metaFile)
-	if err := os.WriteFile(path, append(raw, '\n'), 0o644); err != nil {
+	if err := writeFile(fsys, fsys.PathJoin(s.dir, metaFile), append(raw, '\n')); err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
-	for _, p := range [...]string{path, s.dir} {
-		if err := syncPath(p); err != nil {
-			return err
+	if err := syncDir(fsys, s.dir); err != nil {
+		return err
+	}
+	if err := fsys.Rename(s.dir, fsys.PathJoin(s.store.dir, s.meta.Raft.ID)); err != nil {
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	return syncDir(fsys, s.store.dir)
+}
+
+// sum notes the files' checksums where they did not come with them.
+func (s *snapshotSink) sum(state string) error {
+	if s.meta.Files != nil {
+		for i := range s.meta.Files { // as they are here
+			f := &s.meta.Files[i]
+			info, err := s.store.fs.Stat(s.store.fs.PathJoin(state, filepath.FromSlash(f.Name)))
+			if err != nil {
+				return fmt.Errorf("write snapshot: %w", err)
+			}
+			f.Time = info.ModTime().UTC()
 		}
+		return nil
 	}
-	if err := os.Rename(s.dir, filepath.Join(s.store.dir, s.meta.Raft.ID)); err != nil {
-		return fmt.Errorf("write snapshot: %w", err)
+	earlier, _, err := s.store.newest()
+	if err != nil {
+		return err
 	}
-	return syncPath(s.store.dir)
+	s.meta.Files, err = sumFiles(s.store.fs, state, earlier.Files)
+	return err
+}
+
+// writeFile writes and syncs a file.
+func writeFile(fsys vfs.FS, path string, content []byte) error {
+	f, err := fsys.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func readFile(fsys vfs.FS, path string) ([]byte, error) {
+	f, err := fsys.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxManifest))
+	return content, errors.Join(err, f.Close())
 }
 
 var errCanceled = errors.New("snapshot canceled")
@@ -317,7 +374,7 @@ func (s *snapshotSink) Cancel() error {
 		s.archive.CloseWithError(errCanceled)
 		<-s.unpacked
 	}
-	if err := os.RemoveAll(s.dir); err != nil {
+	if err := s.store.fs.RemoveAll(s.dir); err != nil {
 		return fmt.Errorf("drop snapshot: %w", err)
 	}
 	return nil

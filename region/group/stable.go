@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -86,7 +87,7 @@ func (s *stableStore) rewrite(path string) error {
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
-	return syncPath(filepath.Dir(path))
+	return syncDir(vfs.Default, filepath.Dir(path))
 }
 
 func boltOptions() *bbolt.Options { return &bbolt.Options{Timeout: time.Second} }

@@ -47,7 +47,8 @@ type stream struct {
 	shard    uint32
 	address  advertised
 	incoming chan net.Conn
-	lost     chan string // nodes whose connections to here have ended; some may be left out while it is full
+	tables   func(conn net.Conn) // takes connections with files of snapshots; it must not wait
+	lost     chan string         // nodes whose connections to here have ended; some may be left out while it is full
 	closed   chan struct{}
 
 	mu struct {
@@ -60,9 +61,9 @@ type stream struct {
 
 var _ raft.StreamLayer = (*stream)(nil)
 
-func newStream(l *listener, shard uint32, address string) (*stream, error) {
+func newStream(l *listener, shard uint32, address string, tables func(conn net.Conn)) (*stream, error) {
 	s := &stream{
-		listener: l, shard: shard, address: advertised(address),
+		listener: l, shard: shard, address: advertised(address), tables: tables,
 		incoming: make(chan net.Conn, backlog), lost: make(chan string, backlog), closed: make(chan struct{}),
 	}
 	s.mu.conns = make(map[*streamConn]struct{})
@@ -115,10 +116,15 @@ func (s *stream) track(conn net.Conn, from string) (net.Conn, error) {
 	return c, nil
 }
 
-// deliver hands a connection that a node has dialled to Accept. It doesn't wait: a group with a full backlog loses it.
-func (s *stream) deliver(conn net.Conn, from string) {
-	tracked, err := s.track(conn, from)
+// deliver hands on a connection that a node has dialled: to Accept where it is Raft's. It doesn't wait: a group with a full
+// backlog loses it.
+func (s *stream) deliver(conn net.Conn, p preface) {
+	tracked, err := s.track(conn, p.Node)
 	if err != nil {
+		return
+	}
+	if p.Kind == prefaceTables {
+		s.tables(tracked)
 		return
 	}
 	select {
@@ -169,6 +175,10 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 }
 
 func (s *stream) dial(address string, timeout time.Duration) (net.Conn, error) {
+	return s.dialFor(address, timeout, prefaceRaft)
+}
+
+func (s *stream) dialFor(address string, timeout time.Duration, kind prefaceKind) (net.Conn, error) {
 	raw, err := net.DialTimeout("tcp", address, timeout)
 	if err != nil {
 		return nil, err
@@ -177,17 +187,17 @@ func (s *stream) dial(address string, timeout time.Duration) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.introduce(raw, timeout); err != nil { // before the first frame
+	if err := s.introduce(raw, timeout, kind); err != nil { // before the first frame
 		conn.Close()
 		return nil, err
 	}
 	return conn, nil
 }
 
-func (s *stream) introduce(conn net.Conn, timeout time.Duration) error {
+func (s *stream) introduce(conn net.Conn, timeout time.Duration, kind prefaceKind) error {
 	conn.SetDeadline(time.Now().Add(timeout))
 	self := s.listener.self
-	self.Shard = s.shard
+	self.Shard, self.Kind = s.shard, kind
 	if _, err := conn.Write(self.appendTo(nil)); err != nil {
 		return fmt.Errorf("send first frame: %w", err)
 	}

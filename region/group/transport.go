@@ -16,11 +16,11 @@ const (
 	redial = 50 * time.Millisecond
 )
 
-// transport is Raft's transport with four differences. Heartbeats go through Raft's main loop, since answering them
+// transport is Raft's transport with a few differences. Heartbeats go through Raft's main loop, since answering them
 // beside it can let logs diverge (hashicorp/raft#695). Votes are asked for again when a pooled connection turns out to be
 // dead, or the first election after a peer's restart would count that as a refusal. And replication to a peer that can't
 // be reached waits for it here, because Raft's own pauses grow to ten seconds. And a leader whose disk stalls sends nothing;
-// any other tells its followers soon what was committed last (notices).
+// any other tells its followers soon what was committed last (notices). Snapshots travel beside it (tables.go).
 type transport struct {
 	*raft.NetworkTransport
 	stream   *stream
@@ -30,6 +30,9 @@ type transport struct {
 	member   atomic.Pointer[func(id raft.ServerID) bool]
 	stall    func() (stalled bool, changed <-chan struct{})
 	silence  *silence // nil where there is nothing to rebuild
+	tables   *tables
+	holds    holds
+	damaged  func(error) // told of a snapshot here that is damaged
 	notices  notices
 }
 
@@ -39,7 +42,7 @@ var (
 	_ raft.WithClose   = (*transport)(nil)
 )
 
-func newTransport(s *stream, cfg *Config, guard *guard, logger hclog.Logger) *transport {
+func newTransport(s *stream, cfg *Config, guard *guard, tables *tables, logger hclog.Logger) *transport {
 	t := &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			ServerAddressProvider: s.listener.book,
@@ -51,6 +54,7 @@ func newTransport(s *stream, cfg *Config, guard *guard, logger hclog.Logger) *tr
 		stream:   s,
 		patience: cfg.ElectionTimeout / 2,
 		stall:    guard.stall,
+		tables:   tables,
 	}
 	t.notices.send, t.notices.reign = t.sendNotice, t.reign
 	t.notices.mu.to = map[raft.ServerID]*notice{}
@@ -112,6 +116,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
 		if err == nil {
 			t.acks.note(id, args, resp, sent)
+			t.reached(id, args, resp)
 		}
 		var unreachable *dialError
 		if !errors.As(err, &unreachable) || isHeartbeat(args) {
@@ -128,6 +133,22 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 			return raft.ErrTransportShutdown
 		case <-time.After(redial):
 		}
+	}
+}
+
+// reached notes how much of the log a follower has.
+func (t *transport) reached(id raft.ServerID, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) {
+	if !resp.Success || isHeartbeat(args) {
+		return
+	}
+	_, commit := t.reign()
+	t.holds.reached(id, args.PrevLogEntry+uint64(len(args.Entries)), commit)
+}
+
+// damagedSnapshot tells that a snapshot here is not what it was.
+func (t *transport) damagedSnapshot(err error) {
+	if t.damaged != nil {
+		t.damaged(err)
 	}
 }
 
