@@ -22,7 +22,8 @@ type node struct {
 	deployment, data string
 	raft, grpc, http string
 	kafka            string
-	host             *host // that it runs on; nil for this one
+	more             string // of its configuration
+	host             *host  // that it runs on; nil for this one
 	process          *process
 	output           *tail
 }
@@ -67,7 +68,7 @@ shards: 2
 regions: [{name: solo, member: 1}]
 nodes: [{id: solo-1, raft: "%s", grpc: "%s", http: "%s"}]
 kafka: {brokers: ["%s"]}
-`, n.deployment, n.data, n.raft, n.grpc, n.http, n.kafka)
+`, n.deployment, n.data, n.raft, n.grpc, n.http, n.kafka) + n.more
 	name := filepath.Join(n.t.TempDir(), "node.yaml")
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		n.t.Fatal(err)
