@@ -68,7 +68,7 @@ var may = map[string][]string{
 	"jepsen":        {},
 	"jepsen/oracle": {},
 	"jepsen/cases":  {"jepsen/oracle"},
-	"jepsen/e2e":    {"proto", "jepsen/cases", "jepsen/oracle"},
+	"jepsen/e2e":    {"proto", "region/shard", "jepsen/cases", "jepsen/oracle"},
 	"bench":         {"crdt", "keyspace", "log", "processor/bounded", "processor/job", "proto", "proto/client", "region/shard", "jepsen"},
 }
 

@@ -452,3 +452,22 @@ func TestSourcesOfADeadNodeMove(t *testing.T) {
 	dead.Store(&name)
 	two.awaitSources(t, 2)
 }
+
+// The sources of a node that was removed from the region move as soon as its session ends: it does not come back.
+func TestSourcesOfARemovedNodeMove(t *testing.T) {
+	f := newFixture(t)
+	f.logs.set("events", Topic{ID: "one", Partitions: 2})
+	f.apply("")
+	f.c.o.Grace = 10 * patience
+	var nodes atomic.Pointer[[]string]
+	nodes.Store(&[]string{"w1", "w2"})
+	f.c.o.Nodes = func() []string { return *nodes.Load() }
+	f.run()
+	f.await("leading", f.c.Leading)
+	one, two := f.work("w1", "d"), f.work("w2", "d")
+	one.awaitSources(t, 1)
+	two.awaitSources(t, 1)
+	nodes.Store(&[]string{"w2"})
+	one.hangUp()
+	two.awaitSources(t, 2)
+}

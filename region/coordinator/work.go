@@ -205,13 +205,13 @@ func (c *Coordinator) assignLoop(ctx context.Context) {
 // grace.
 func (c *Coordinator) assign(began time.Time) {
 	registry := c.registry()
-	dead := map[string]bool{}
-	for _, node := range c.o.Nodes() {
+	dead, nodes := map[string]bool{}, c.o.Nodes()
+	for _, node := range nodes {
 		dead[node] = c.o.Dead(node)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.mu.settled && time.Since(began) < c.o.Grace && slices.ContainsFunc(c.o.Nodes(), func(node string) bool {
+	if !c.mu.settled && time.Since(began) < c.o.Grace && slices.ContainsFunc(nodes, func(node string) bool {
 		return c.mu.members[node] == nil && !dead[node]
 	}) {
 		return
@@ -220,7 +220,8 @@ func (c *Coordinator) assign(began time.Time) {
 	for name, w := range c.mu.members {
 		// A node whose probes alone are lost still has a session, in which its worker says something.
 		silent := !w.gone.IsZero() || time.Since(w.heard) >= c.o.Grace
-		if dead[name] && silent || !w.gone.IsZero() && time.Since(w.gone) >= c.o.Grace {
+		gone := dead[name] || !slices.Contains(nodes, name) // one that was removed from the region does not come back
+		if gone && silent || !w.gone.IsZero() && time.Since(w.gone) >= c.o.Grace {
 			delete(c.mu.members, name)
 			w.session.wake() // where it lasts after all it ends, and the worker begins another
 		}
