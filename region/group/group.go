@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/watershed-db/watershed/keyspace/mutant"
 	"github.com/watershed-db/watershed/region/limit"
 )
 
@@ -388,7 +389,7 @@ func (g *Group) reloadable() raft.ReloadableConfig {
 		cfg.TrailingLogs = min(cfg.TrailingLogs, max(g.host.cfg.TrailingBytes/mean, least))
 		holdable = g.host.cfg.HoldBytes / mean
 	}
-	if from, ok := g.transport.holds.least(time.Now()); ok {
+	if from, ok := g.transport.holds.least(time.Now()); ok && !mutant.On("log-not-held") {
 		if last := g.raft.LastIndex(); last > from { // with the entry at from, whose term what follows is sent with
 			cfg.TrailingLogs = max(cfg.TrailingLogs, min(last-from+1, holdable))
 		}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/watershed-db/watershed/keyspace/mutant"
 )
 
 // partSuffix ends the names of files in the incoming folder that are not whole. Those that are have their checksum for a
@@ -252,7 +254,7 @@ func (s *staging) write(from io.Reader, f snapshotFile, at int64) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("receive %s: %w", f.Name, err)
 	}
-	if sum.digest() != f.Sum {
+	if sum.digest() != f.Sum && !mutant.On("table-unchecked") {
 		err := fmt.Errorf("%w snapshot: %s did not come as it was sent", ErrCorrupt, f.Name)
 		return errors.Join(err, s.fs.Remove(part))
 	}
