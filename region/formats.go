@@ -9,6 +9,7 @@ import (
 	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/peer"
 	"github.com/watershed-db/watershed/region/placement"
+	"github.com/watershed-db/watershed/region/probe"
 	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/shard"
 )
@@ -17,7 +18,7 @@ import (
 // its own; docs/upgrade.md describes them.
 func Formats() map[string]int {
 	all := map[string]int{
-		"data folder": FolderVersion, "checkpoint": checkpoint.FormatVersion, "placement": placement.Version,
+		"data folder": FolderVersion, "checkpoint": checkpoint.FormatVersion, "placement": placement.Version, "probe": probe.Version,
 		"messages between nodes": router.Version, "messages between regions": peer.Version,
 	}
 	for _, of := range []map[string]int{crdt.Formats(), keyspace.Formats(), group.Formats(), shard.Formats()} {

@@ -54,8 +54,9 @@ type Packet struct {
 }
 
 const (
-	magic   = "WSPB"
-	version = 1
+	magic = "WSPB"
+	// Version is that of packets.
+	Version = 1
 
 	// MaxNodes and MaxGroups bound what a packet may name; MaxName bounds the bytes of a node's name.
 	MaxNodes  = 64
@@ -89,7 +90,7 @@ func Identity(deployment, region string) uint64 {
 // Append appends the packet's bytes. A leader that is none of the views is left out.
 func (p *Packet) Append(dst []byte) []byte {
 	start := len(dst)
-	dst = append(append(dst, magic...), version)
+	dst = append(append(dst, magic...), Version)
 	dst = binary.BigEndian.AppendUint64(dst, p.Identity)
 	dst = binary.BigEndian.AppendUint64(dst, p.Boot)
 	dst = binary.AppendUvarint(dst, p.Sequence)
@@ -143,8 +144,8 @@ func Decode(raw []byte) (Packet, error) {
 	if len(raw) < fixed+4 || len(raw) > MaxPacket || string(raw[:len(magic)]) != magic {
 		return Packet{}, ErrPacket
 	}
-	if v := raw[len(magic)]; v != version {
-		return Packet{}, fmt.Errorf("%w: %d, this build reads %d", ErrVersion, v, version)
+	if v := raw[len(magic)]; v != Version {
+		return Packet{}, fmt.Errorf("%w: %d, this build reads %d", ErrVersion, v, Version)
 	}
 	body, sum := raw[:len(raw)-4], binary.BigEndian.Uint32(raw[len(raw)-4:])
 	if crc32.Checksum(body, castagnoli) != sum {

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -43,8 +44,15 @@ func TestBrokenPacketsAreRefused(t *testing.T) {
 			t.Errorf("%d bytes of %d pass", i, len(raw))
 		}
 	}
-	raw[4] = version + 1
-	if _, err := Decode(raw); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "2, this build reads 1") {
+}
+
+// TestNewerIsRefused: a packet of a later version is refused, and the message says both.
+func TestNewerIsRefused(t *testing.T) {
+	p := sample()
+	raw := p.Append(nil)
+	raw[len(magic)] = Version + 1
+	want := fmt.Sprintf("%d, this build reads %d", Version+1, Version)
+	if _, err := Decode(raw); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), want) {
 		t.Errorf("a newer version gives %v", err)
 	}
 }
