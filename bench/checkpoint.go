@@ -24,6 +24,7 @@ type checkpoints struct {
 	url   string
 	made  int64 // events in Kafka
 	rides *rides
+	job   string // its file
 	// patient waits for checkpoints.
 	patient *client.Client
 }
@@ -35,6 +36,7 @@ func measureCheckpoint(ctx context.Context, args []string) error {
 	jobs := f.String("jobs", "bench/jobs", "the folder of the job files")
 	events := f.Int64("events", 2_000_000, "events before the first measurement")
 	keys := f.Int("keys", 1_000_000, "keys")
+	pad := f.Int("pad", 0, "bytes that each event adds to the state, besides what it counts")
 	change := f.Int64("change", 10_000, "events of a small change")
 	_ = f.Parse(args) // exits by itself
 	if *watershed == "" {
@@ -58,6 +60,10 @@ func measureCheckpoint(ctx context.Context, args []string) error {
 	}
 	c := &checkpoints{
 		url: fmt.Sprintf("s3://%s/bench?endpoint=http://%s", s3.Bucket, server.Addr()), rides: newRides(1, *keys, false),
+		job: "fill.yaml",
+	}
+	if c.rides.pad = *pad; *pad > 0 {
+		c.job = "fat.yaml"
 	}
 	before := load()
 	fmt.Println("| | seconds | MB in the checkpoint | MB sent |\n|---|---|---|---|")
@@ -88,9 +94,9 @@ func (c *checkpoints) live(ctx context.Context, watershed, jobs string, events, 
 		return err
 	}
 	began := time.Now()
-	text, err := os.ReadFile(filepath.Join(jobs, "fill.yaml"))
+	text, err := os.ReadFile(filepath.Join(jobs, c.job))
 	if err == nil {
-		_, err = c.client.ApplyJob(ctx, "fill.yaml", text)
+		_, err = c.client.ApplyJob(ctx, c.job, text)
 	}
 	if err == nil {
 		err = c.taken(ctx)

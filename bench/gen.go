@@ -25,6 +25,7 @@ type rides struct {
 	n    int64 // events made so far
 	ts   int64 // event time of the last one
 	csv  bool
+	pad  int // bytes of a further field, note, that don't compress; not in CSV
 }
 
 func newRides(seed uint64, keys int, csv bool) *rides {
@@ -38,6 +39,8 @@ var (
 	cities   = [...]string{"new-york", "chicago", "berlin", "lagos", "osaka", "lima"}
 	statuses = [...]string{"completed", "cancelled", "requested", "under-way"}
 )
+
+const noteLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 // cell returns the name of a key.
 func cell(to []byte, key int) []byte { return padded(append(to, "cell-"...), int64(key), 6) }
@@ -101,6 +104,13 @@ func (g *rides) append(to []byte, ts int64) []byte {
 	field("status", true)
 	to = append(to, statuses[r.IntN(len(statuses))]...)
 	text()
+	if g.pad > 0 {
+		field("note", true)
+		for range g.pad {
+			to = append(to, noteLetters[r.Uint32()%64])
+		}
+		text()
+	}
 	if !g.csv {
 		to = append(to, '}')
 	}

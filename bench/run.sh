@@ -3,7 +3,7 @@
 # files, then one region of three nodes fed from an embedded Kafka, and what the
 # loss of a node costs it. bench/RESULTS.md says what they mean.
 # Usage: bench/run.sh [run|region|checkpoint|soak|watchers|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE, KILLS,
-# CHECKPOINT_EVENTS and CHECKPOINT_KEYS from the environment.
+# CHECKPOINT_EVENTS, CHECKPOINT_KEYS and CHECKPOINT_PAD from the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
@@ -32,7 +32,8 @@ region() {
 }
 
 checkpoint() {
-  "$dir/bench" checkpoint --watershed "$dir/watershed" --events "${CHECKPOINT_EVENTS:-2000000}" --keys "${CHECKPOINT_KEYS:-1000000}"
+  "$dir/bench" checkpoint --watershed "$dir/watershed" --events "${CHECKPOINT_EVENTS:-2000000}" --keys "${CHECKPOINT_KEYS:-1000000}" \
+    --pad "${CHECKPOINT_PAD:-0}"
 }
 
 soak() { # --minutes N: 30 by default
