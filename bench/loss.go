@@ -50,18 +50,19 @@ func measureLoss(ctx context.Context, args []string) error {
 	if _, err := w.all(ctx, -1, time.Now()); err != nil {
 		return err
 	}
-	var writes, reads, updates, back []float64
+	var gaps, writes, reads, updates, back []float64
 	for n := range *kills {
 		r, err := l.lose(ctx, w, n, sig)
 		if err != nil {
 			return fmt.Errorf("kill %d: %w", n+1, err)
 		}
-		writes, reads, updates, back = append(writes, r.write), append(reads, r.read), append(updates, r.update), append(back, r.back)
+		gaps, writes, reads, updates, back = append(gaps, r.gap), append(writes, r.write), append(reads, r.read), append(updates, r.update), append(back, r.back)
 		fmt.Fprintf(os.Stderr, "%s %d of %d: write %.0f read %.0f update %.0f back %.0f ms\n", *fault, n+1, *kills, r.write, r.read, r.update, r.back)
 	}
 	fmt.Printf("\n**%s of one of 3 nodes, %d times in turn, under %.0f events a second**: %d shards, load %s before and %s "+
 		"after\n\n", map[string]string{"kill": "SIGKILL", "pause": "SIGSTOP", "stop": "SIGTERM"}[*fault], *kills, *rate, l.d.shards, before, load())
 	fmt.Println("| ms from the signal | p50 | p90 | p99 | max | samples |\n|---|---|---|---|---|---|")
+	printQuantiles("(of any shard: the longest time between two acknowledged writes)", gaps)
 	printQuantiles("to an acknowledged write to every shard", writes)
 	printQuantiles("to a linearizable read of every shard", reads)
 	printQuantiles("to an update of every partition seen in every shard", updates)
@@ -70,7 +71,7 @@ func measureLoss(ctx context.Context, args []string) error {
 }
 
 // loss is what one kill cost, in ms.
-type loss struct{ write, read, update, back float64 }
+type loss struct{ gap, write, read, update, back float64 }
 
 func (l *live) lose(ctx context.Context, w *writers, n int, sig syscall.Signal) (r loss, err error) {
 	pids, err := l.d.endpoints()
@@ -78,6 +79,7 @@ func (l *live) lose(ctx context.Context, w *writers, n int, sig syscall.Signal) 
 		return r, err
 	}
 	node := n % nodes
+	gap := w.steadily(ctx)
 	start := time.Now()
 	if err := syscall.Kill(pids[node], sig); err != nil {
 		return r, fmt.Errorf("signal node %d: %w", node+1, err)
@@ -97,7 +99,7 @@ func (l *live) lose(ctx context.Context, w *writers, n int, sig syscall.Signal) 
 	if err = errors.Join(err, <-done, <-done); err != nil {
 		return r, err
 	}
-	r.read = read
+	r.read, r.gap = read, gap()
 	if sig == syscall.SIGSTOP { // it ends, to be started again like the others
 		if err := errors.Join(syscall.Kill(pids[node], syscall.SIGKILL), syscall.Kill(pids[node], syscall.SIGCONT)); err != nil {
 			return r, fmt.Errorf("kill node %d: %w", node+1, err)

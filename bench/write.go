@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -90,4 +91,32 @@ func (w *writers) try(ctx context.Context, s uint32, at *grpc.ClientConn) error 
 		Deployment: "dev", Shard: s, Command: w.command,
 	})
 	return err
+}
+
+// steadily writes to every shard again and again, at whatever node takes it. What it returns ends that, and returns the
+// longest time in ms that a shard took no write.
+func (w *writers) steadily(ctx context.Context) (end func() float64) {
+	ctx, cancel := context.WithCancel(ctx)
+	var writing sync.WaitGroup
+	longest := make([]time.Duration, w.shards)
+	for s := range longest {
+		writing.Go(func() {
+			at, last := 0, time.Now()
+			for ctx.Err() == nil {
+				if err := w.try(ctx, uint32(s), w.conns[at]); err != nil {
+					at = (at + 1) % len(w.conns)
+					time.Sleep(writePause)
+					continue
+				}
+				now := time.Now()
+				longest[s], last = max(longest[s], now.Sub(last)), now
+				time.Sleep(writePause)
+			}
+		})
+	}
+	return func() float64 {
+		cancel()
+		writing.Wait()
+		return float64(slices.Max(longest).Microseconds()) / 1000
+	}
 }
