@@ -23,6 +23,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	"checkpoint": measureCheckpoint,
 	"soak":       measureSoak,
 	"watchers":   measureWatchers,
+	"reads":      measureReads,
 }
 
 func main() {
