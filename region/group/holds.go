@@ -7,7 +7,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// holdFor is how long the log is kept for a follower that takes nothing any more.
+// holdFor is how long the log is kept for a follower that has the snapshot and takes nothing any more.
 const holdFor = time.Minute
 
 // holds keeps the log from being cut past what followers need that were sent a snapshot. Otherwise a follower that takes
@@ -45,15 +45,6 @@ func (h *holds) keep(id raft.ServerID, index uint64) (sent func(installed bool))
 	}
 }
 
-// touch says that a follower takes what it is sent.
-func (h *holds) touch(id raft.ServerID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if mine := h.mu.of[id]; mine != nil {
-		mine.moved = time.Now()
-	}
-}
-
 // reached says that a follower has the log up to an index. Its hold ends when that is all that is committed.
 func (h *holds) reached(id raft.ServerID, index, commit uint64) {
 	h.mu.Lock()
@@ -73,7 +64,7 @@ func (h *holds) least(now time.Time) (index uint64, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, mine := range h.mu.of {
-		if now.Sub(mine.moved) > holdFor {
+		if !mine.sending && now.Sub(mine.moved) > holdFor {
 			delete(h.mu.of, id)
 			continue
 		}

@@ -213,7 +213,7 @@ func (t *transport) sendOnce(id raft.ServerID, target raft.ServerAddress, term u
 		if from[i] == f.Size {
 			continue
 		}
-		if err := t.sendFile(conn, term, id, s, f, from[i]); err != nil {
+		if err := t.sendFile(conn, term, s, f, from[i]); err != nil {
 			return err
 		}
 	}
@@ -223,7 +223,7 @@ func (t *transport) sendOnce(id raft.ServerID, target raft.ServerAddress, term u
 
 // sendFile sends a file from some byte on. All of it is read, so that one which is not what it was is found, and nothing
 // else counts as sent.
-func (t *transport) sendFile(conn net.Conn, term uint64, id raft.ServerID, s *snapshotReader, f snapshotFile, from int64) error {
+func (t *transport) sendFile(conn net.Conn, term uint64, s *snapshotReader, f snapshotFile, from int64) error {
 	path := filepath.Join(s.dir, filepath.FromSlash(f.Name))
 	file, err := s.fs.Open(path)
 	if err != nil {
@@ -258,7 +258,6 @@ func (t *transport) sendFile(conn net.Conn, term uint64, id raft.ServerID, s *sn
 			return fmt.Errorf("send a snapshot: %w", err)
 		}
 		t.tables.sent.Add(uint64(len(chunk)))
-		t.holds.touch(id)
 	}
 	return nil
 }

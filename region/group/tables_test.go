@@ -435,7 +435,11 @@ func TestHolds(t *testing.T) {
 	if at, ok := h.least(now); ok {
 		t.Fatalf("%d is held for a member that has everything", at)
 	}
-	h.keep("c", 5)
+	sent = h.keep("c", 5)
+	if _, ok := h.least(now.Add(2 * holdFor)); !ok { // it may wait for its turn
+		t.Fatal("not held for one that is being sent a snapshot")
+	}
+	sent(true)
 	if _, ok := h.least(now.Add(2 * holdFor)); ok {
 		t.Fatal("held for one that takes nothing")
 	}
