@@ -86,8 +86,8 @@ func (n *Node) keepCheckpoints() (*service.Checkpoints, error) {
 	}
 	keeper := checkpoint.NewKeeper(checkpoint.KeeperOptions{
 		Scope: scope, Store: store, Nodes: uploaders{n.env, uploader}, Lineage: lineage, Metrics: metrics, Logger: logger,
-		Holders: n.holders,
-		Policy:  checkpoint.Policy{Keep: c.Checkpoints.Keep, MaxAge: c.Checkpoints.MaxAge.D()}, Interval: c.Checkpoints.Interval.D(),
+		Holders: n.holders, Present: n.nodeIDs,
+		Policy: checkpoint.Policy{Keep: c.Checkpoints.Keep, MaxAge: c.Checkpoints.MaxAge.D()}, Interval: c.Checkpoints.Interval.D(),
 	})
 	first := n.local.Get(0)
 	first.Lead(keeper.Run)

@@ -47,25 +47,29 @@ func (a *nodeAdmin) command(use, short, long, until string, change nodeChange) *
 func (a *nodeAdmin) await(ctx context.Context, cmd *cobra.Command, c *client.Client, id string, plan uint64, until string) (
 	*watershedv1.NodeResponse, error,
 ) {
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	waiting, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	said := ""
+	said := fmt.Sprintf("plan %d is written down", plan)
+	tell := func(what string) { fmt.Fprintf(cmd.ErrOrStderr(), "watershed: %s\n", output.Printable(what)) }
 	for {
-		t, err := c.Topology(ctx)
-		if err != nil {
-			return nil, err
+		t, err := c.Topology(waiting)
+		if err != nil && waiting.Err() == nil {
+			return nil, fmt.Errorf("%s and goes on, but nobody can be asked: %w", said, err)
 		}
 		out := nodeOf(t, id)
 		state, p := out.GetNode().GetState(), out.GetPlacement()
-		if state == until && p.GetDone() >= max(plan, p.GetPlan()) {
+		if err == nil && state == until && p.GetDone() >= max(plan, p.GetPlan()) {
 			return out, nil
 		}
-		if now := fmt.Sprintf("node %s is %s, plan %d of %d is done", id, state, p.GetDone(), p.GetPlan()); now != said {
+		if now := fmt.Sprintf("node %s is %s, plan %d of %d is done", id, state, p.GetDone(), p.GetPlan()); err == nil && now != said {
 			said = now
-			fmt.Fprintf(cmd.ErrOrStderr(), "watershed: %s\n", output.Printable(now))
+			tell(now)
 		}
 		select {
 		case <-ctx.Done():
+			tell("the region goes on without this command: " + said)
+			return nil, ctx.Err()
+		case <-waiting.Done():
 			return nil, fmt.Errorf("not carried out within %s: %s; it goes on", a.timeout, said)
 		case <-time.After(200 * time.Millisecond):
 		}

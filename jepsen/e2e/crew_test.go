@@ -30,13 +30,13 @@ type member struct {
 	there            bool
 }
 
-// newCrew makes up a region that is founded by so many nodes, and starts them.
-func newCrew(t testing.TB, kafka string, founders, shards int, more string) *crew {
+// newCrew makes up a region that is founded by a node in each of some zones, and starts it.
+func newCrew(t testing.TB, kafka string, shards int, more string, zones ...string) *crew {
 	t.Helper()
 	c := &crew{deployment: &deployment{t: t}, kafka: kafka, shards: shards, more: more}
 	c.output = new(tail)
-	for range founders {
-		c.hire("")
+	for _, z := range zones {
+		c.hire(z)
 	}
 	for _, m := range c.members {
 		m.config = c.write(m, false)
@@ -65,7 +65,7 @@ func (c *crew) write(m *member, join bool) string {
 	var nodes []string
 	for _, o := range c.members {
 		if o.there || !join || o == m {
-			nodes = append(nodes, fmt.Sprintf(`  - {id: %s, raft: "%s", grpc: "%s", http: "%s"}`, o.id, o.raft, o.grpc, o.http))
+			nodes = append(nodes, fmt.Sprintf(`  - {id: %s, raft: "%s", grpc: "%s", http: "%s", zone: "%s"}`, o.id, o.raft, o.grpc, o.http, o.zone))
 		}
 	}
 	text := fmt.Sprintf("deployment: rides\nregion: %s\nnode: %s\ndata: %s\nshards: %d\nregions: [{name: %s, member: 1}]\njoin: %v\n"+
@@ -140,8 +140,13 @@ func (c *crew) add() *member {
 	m := c.hire("")
 	m.config = c.write(m, true)
 	c.start(m)
-	c.admin("add", m.id, "--raft", m.raft, "--grpc", m.grpc, "--http", m.http)
+	c.admin(append([]string{"add", m.id}, m.reach()...)...)
 	return m
+}
+
+// reach are the flags that say where a node is.
+func (m *member) reach() []string {
+	return []string{"--raft", m.raft, "--grpc", m.grpc, "--http", m.http}
 }
 
 // carried waits until every plan is carried out, with these nodes active and no others there.

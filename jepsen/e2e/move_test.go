@@ -258,7 +258,7 @@ func TestEveryNodeIsReplaced(t *testing.T) {
 		loads = append(loads, newLoad(t, name, "", "", east))
 	}
 	kafka, _ := broker(t, "")
-	c := newCrew(t, kafka.ListenAddrs()[0], 3, 4, "")
+	c := newCrew(t, kafka.ListenAddrs()[0], 4, "", "", "", "")
 	m1, m2, m3 := c.members[0], c.members[1], c.members[2]
 	tr := newTraffic(t, c.deployment, partitions(t, loads), "events")
 	jobs := []string{writeJob(t, eventJob)}

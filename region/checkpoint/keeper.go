@@ -41,6 +41,8 @@ type KeeperOptions struct {
 	Interval time.Duration // between checkpoints
 	// Holders lists the nodes that hold a shard, one at least (default: all nodes, any shard).
 	Holders func(shard int) []string
+	// Present lists the region's nodes of the moment (default: those of the scope).
+	Present func() []string
 	// HandOver is how long a shard's uploader may be away or behind until another one takes over (default 4 intervals, a
 	// minute at least).
 	HandOver time.Duration
@@ -93,6 +95,9 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Present == nil {
+		o.Present = func() []string { return o.Scope.Nodes }
 	}
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
@@ -216,7 +221,7 @@ func (k *Keeper) prepare(ctx context.Context) (err error) {
 		k.forgetLocked()
 	}
 	k.lineage, err = claim(ctx, k.o.Store, &k.o.Scope, k.o.Lineage, func(lineage string) bool {
-		return slices.ContainsFunc(k.o.Scope.Nodes, func(n string) bool {
+		return slices.ContainsFunc(k.o.Present(), func(n string) bool {
 			return n != k.o.Node && k.o.Nodes.Vouch(ctx, n, lineage)
 		})
 	})

@@ -107,6 +107,7 @@ func (k *checker) nodes(c Config) {
 		}
 	}
 	k.refuse(c.Replication != 1 && c.Replication != 3 && c.Replication != 5, "replication", "1, 3 or 5", "is %d", c.Replication)
+	k.refuse(!c.Join && c.Replication > n, "replication", fmt.Sprintf("at most %d, the number of nodes", n), "is %d", c.Replication)
 	k.refuse(c.Join && len(c.Nodes) < 2, "join", "a node of the region to ask besides this one", "is set, and nodes has this one alone")
 	k.refuse(!ids[c.Node], "node", "the id of one of nodes", "is %q", c.Node)
 }

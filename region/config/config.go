@@ -168,7 +168,12 @@ func (c Config) Defaults() Config {
 	or(&c.Log.Level, "info")
 	or(&c.Log.Format, "text")
 	or(&c.Kafka.ClientID, "watershed")
-	or(&c.Replication, 3)
+	if fallback := 3; c.Replication == 0 {
+		if len(c.Nodes) < fallback {
+			fallback = 1
+		}
+		c.Replication = fallback
+	}
 	if c.Owner == "" && len(c.Regions) > 0 {
 		c.Owner = c.Regions[0].Name
 	}

@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -53,6 +55,11 @@ func (s clusterService) AddNode(ctx context.Context, in *watershedv1.AddNodeRequ
 		ID: in.GetId(), Raft: in.GetRaft(), GRPC: in.GetGrpc(), HTTP: in.GetHttp(), Zone: in.GetZone(),
 		Weight: int(min(in.GetWeight(), placement.MaxWeight+1)),
 	}
+	for _, a := range [...]string{n.Raft, n.GRPC, n.HTTP} {
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+			return nil, s.nodeError(fmt.Errorf("%w: its address is %q, want HOST:PORT", placement.ErrNode, a))
+		}
+	}
 	return s.change(ctx, n.ID,
 		func(c watershedv1.ClusterServiceClient, ctx context.Context) (*watershedv1.NodeResponse, error) {
 			return c.AddNode(ctx, in)
@@ -92,7 +99,7 @@ func (s clusterService) change(ctx context.Context, id string,
 		}
 		table, err := s.o.Carrier.Change(ctx, change)
 		if err != nil {
-			return nodeError(err)
+			return s.nodeError(err)
 		}
 		n, _ := table.Node(id)
 		out = &watershedv1.NodeResponse{Node: toNode(n), Placement: toPlacement(table)}
@@ -101,8 +108,8 @@ func (s clusterService) change(ctx context.Context, id string,
 	return out, err
 }
 
-// nodeError gives what the table refuses its status.
-func nodeError(err error) error {
+// nodeError gives what the table refuses its status, and the name of the region that was asked.
+func (s clusterService) nodeError(err error) error {
 	for _, x := range [...]struct {
 		is   error
 		code codes.Code
@@ -112,7 +119,7 @@ func nodeError(err error) error {
 		{placement.ErrMajority, codes.FailedPrecondition},
 	} {
 		if errors.Is(err, x.is) {
-			return status.Error(x.code, err.Error())
+			return status.Errorf(x.code, "region %s: %v", s.o.Region, err)
 		}
 	}
 	return err

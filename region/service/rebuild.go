@@ -83,16 +83,17 @@ func (s *Server) ledElsewhere(ctx context.Context, id uint32) bool {
 	ctx, cancel := context.WithTimeout(ctx, ledWithin)
 	defer cancel()
 	for {
-		for _, n := range s.o.Nodes {
-			if n.ID == s.o.Node {
+		nodes, _ := s.nodes()
+		for _, n := range nodes {
+			if n.GetId() == s.o.Node {
 				continue
 			}
-			view := s.askNode(ctx, n.GRPC)
+			view := s.askNode(ctx, n.GetGrpc())
 			if view == nil {
 				continue
 			}
 			shards := view.GetRegions()[0].GetShards()
-			if int(id) < len(shards) && shards[id].GetLeader() == n.ID {
+			if int(id) < len(shards) && shards[id].GetLeader() == n.GetId() {
 				return true
 			}
 		}
