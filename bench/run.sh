@@ -2,7 +2,7 @@
 # Measures Watershed on this machine and prints Markdown tables: `watershed run` beside a hand-written scan of the same
 # files, then one region of three nodes fed from an embedded Kafka, and what the
 # loss of a node costs it. bench/RESULTS.md says what they mean.
-# Usage: bench/run.sh [run|region|checkpoint|soak|watchers|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE, KILLS,
+# Usage: bench/run.sh [run|region|loss|shards|reads|checkpoint|soak|watchers|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE, KILLS,
 # CHECKPOINT_EVENTS, CHECKPOINT_KEYS and CHECKPOINT_PAD from the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,7 +28,23 @@ run() {
 region() {
   "$dir/bench" region --watershed "$dir/watershed" --events "${REGION_EVENTS:-2000000}" \
     --rounds "${REGION_ROUNDS:-3}" --live "${LIVE:-30s}"
-  "$dir/bench" loss --watershed "$dir/watershed" --kills "${KILLS:-6}"
+}
+
+loss() {
+  for fault in kill pause stop; do
+    "$dir/bench" loss --watershed "$dir/watershed" --fault $fault --kills "${KILLS:-30}"
+  done
+}
+
+shards() {
+  for n in 1 2 4 8 16; do
+    "$dir/bench" region --watershed "$dir/watershed" --shards $n --events "${REGION_EVENTS:-2000000}" \
+      --rounds "${REGION_ROUNDS:-3}" --live 0s --idle 5s
+  done
+}
+
+reads() {
+  "$dir/bench" reads --watershed "$dir/watershed"
 }
 
 checkpoint() {
@@ -46,10 +62,13 @@ watchers() {
 
 case $what in
 soak) soak ;;
+loss) loss ;;
+shards) shards ;;
+reads) reads ;;
 watchers) watchers ;;
 run) run ;;
 region) region ;;
 checkpoint) checkpoint ;;
-all) run && region && checkpoint ;;
-*) echo "usage: bench/run.sh [run|region|checkpoint|soak|watchers|all]" >&2 && exit 2 ;;
+all) run && region && loss && shards && reads && checkpoint ;;
+*) echo "usage: bench/run.sh [run|region|loss|shards|reads|checkpoint|soak|watchers|all]" >&2 && exit 2 ;;
 esac
