@@ -28,6 +28,8 @@ type live struct {
 	d    *deployment
 	k    *kgo.Client
 	rate float64
+	// unload ends the load that began with it; nil without.
+	unload func()
 
 	mu       sync.Mutex
 	seen     []float64                       // ms from the start of an update's producing to an answer with it
@@ -95,7 +97,29 @@ func newLive(ctx context.Context, watershed, file string, rate float64) (*live, 
 	return l, nil
 }
 
+// newLoaded is newLive with a steady load of 10,000 keys, until it is stopped.
+func newLoaded(ctx context.Context, watershed, file string, rate float64) (*live, error) {
+	l, err := newLive(ctx, watershed, file, rate)
+	if err != nil {
+		return nil, err
+	}
+	loading, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.load(loading, newRides(3, 10_000, false))
+	}()
+	l.unload = func() {
+		stop()
+		<-done
+	}
+	return l, nil
+}
+
 func (l *live) stop() {
+	if l.unload != nil {
+		l.unload()
+	}
 	l.k.Close()
 	l.d.stop()
 }

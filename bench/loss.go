@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"time"
 
@@ -29,16 +28,11 @@ func measureLoss(ctx context.Context, args []string) error {
 		return errors.New("--watershed, a positive --kills and a --fault of kill, pause or stop are needed")
 	}
 	before := load()
-	l, err := newLive(ctx, *watershed, filepath.Join(*jobs, "live.yaml"), *rate)
+	l, err := newLoaded(ctx, *watershed, filepath.Join(*jobs, "live.yaml"), *rate)
 	if err != nil {
 		return err
 	}
 	defer l.stop()
-	loading, stopLoading := context.WithCancel(ctx)
-	var loader sync.WaitGroup
-	loader.Go(func() { l.load(loading, newRides(3, 10_000, false)) })
-	defer loader.Wait()
-	defer stopLoading()
 	if _, err := l.all(ctx, "warm", time.Now()); err != nil {
 		return err
 	}

@@ -28,16 +28,11 @@ func measureReads(ctx context.Context, args []string) error {
 		return errors.New("--watershed is needed")
 	}
 	before := load()
-	l, err := newLive(ctx, *watershed, filepath.Join(*jobs, "live.yaml"), *rate)
+	l, err := newLoaded(ctx, *watershed, filepath.Join(*jobs, "live.yaml"), *rate)
 	if err != nil {
 		return err
 	}
 	defer l.stop()
-	loading, stopLoading := context.WithCancel(ctx)
-	var loader sync.WaitGroup
-	loader.Go(func() { l.load(loading, newRides(6, 10_000, false)) })
-	defer loader.Wait()
-	defer stopLoading()
 	if _, err := l.all(ctx, "warm", time.Now()); err != nil {
 		return err
 	}

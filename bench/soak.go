@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -37,16 +36,11 @@ func measureSoak(ctx context.Context, args []string) error {
 		return errors.New("--watershed and a positive --minutes are needed")
 	}
 	before := load()
-	l, err := newLive(ctx, *watershed, filepath.Join(*jobs, "soak.yaml"), *rate)
+	l, err := newLoaded(ctx, *watershed, filepath.Join(*jobs, "soak.yaml"), *rate)
 	if err != nil {
 		return err
 	}
 	defer l.stop()
-	loading, stopLoading := context.WithCancel(ctx)
-	var loader sync.WaitGroup
-	loader.Go(func() { l.load(loading, newRides(4, 10_000, false)) })
-	defer loader.Wait()
-	defer stopLoading()
 	tracks, err := l.sample(ctx, time.Duration(*minutes)*time.Minute, *every)
 	if err != nil {
 		return err
