@@ -223,6 +223,7 @@ func TestWrongUsage(t *testing.T) {
 		{"job apply", "at least one file"},
 		{"job list --output yaml", "yaml"},
 		{"completion", "takes 1 argument"},
+		{"node add n4 --raft h:1", `watershed node add: required flag(s) "grpc", "http" not set`},
 		{"completion tcsh", "tcsh"},
 		{"explain surge", `"explain"`},
 	}

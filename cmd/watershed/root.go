@@ -70,6 +70,9 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return statusOK
 	}
+	if missing := cmd.ValidateRequiredFlags(); missing != nil { // of which cobra makes an error of no type
+		err = usageError{fmt.Errorf("%s: %w", cmd.CommandPath(), missing)}
+	}
 	var usage usageError
 	switch {
 	case errors.As(err, &usage):
