@@ -148,7 +148,7 @@ type Log struct {
 // Defaults returns c with the fields that were not given filled in.
 func (c Config) Defaults() Config {
 	or(&c.Worker.Memory, 256<<20)
-	or(&c.Worker.FlushInterval, Duration(15*time.Millisecond))
+	or(&c.Worker.FlushInterval, Duration(40*time.Millisecond))
 	or(&c.Worker.EmptyInterval, Duration(time.Second))
 	or(&c.Raft.Commit, Duration(time.Second))
 	or(&c.Raft.Propose, Duration(10*time.Second))
