@@ -7,7 +7,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// holdFor is how long the log is kept for a follower that has the snapshot and takes nothing any more.
+// holdFor is how long the log is kept for a follower that takes nothing any more.
 const holdFor = time.Minute
 
 // holds keeps the log from being cut past what followers need that were sent a snapshot. Otherwise a follower that takes
@@ -26,22 +26,27 @@ type hold struct {
 	sending bool
 }
 
-// keep begins a hold at index. What it returns is called when the snapshot was sent, or was not.
-func (h *holds) keep(id raft.ServerID, index uint64) (sent func(installed bool)) {
+// need says that a follower is being sent a snapshot, or is there and waits for it, and will need the log from index on.
+func (h *holds) need(id raft.ServerID, index uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	mine := &hold{index: index, moved: time.Now(), sending: true}
 	if h.mu.of == nil {
 		h.mu.of = map[raft.ServerID]*hold{}
 	}
-	h.mu.of[id] = mine
-	return func(installed bool) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
+	h.mu.of[id] = &hold{index: index, moved: time.Now(), sending: true}
+}
+
+// sent says that the follower has the snapshot, or that it can't be had.
+func (h *holds) sent(id raft.ServerID, installed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	mine := h.mu.of[id]
+	switch {
+	case mine == nil:
+	case installed:
 		mine.sending, mine.moved = false, time.Now()
-		if !installed && h.mu.of[id] == mine {
-			delete(h.mu.of, id)
-		}
+	default:
+		delete(h.mu.of, id)
 	}
 }
 
@@ -64,7 +69,7 @@ func (h *holds) least(now time.Time) (index uint64, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, mine := range h.mu.of {
-		if !mine.sending && now.Sub(mine.moved) > holdFor {
+		if now.Sub(mine.moved) > holdFor {
 			delete(h.mu.of, id)
 			continue
 		}

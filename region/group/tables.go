@@ -105,9 +105,8 @@ func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	}
 	t.tables.waiting.Add(1)
 	defer t.tables.waiting.Add(-1)
-	release := t.holds.keep(id, args.LastLogIndex)
 	err := t.install(id, target, args, resp, s)
-	release(err == nil && resp.Success)
+	t.holds.sent(id, err == nil && resp.Success)
 	if err != nil {
 		t.tables.failed.Add(1)
 		return err
@@ -118,19 +117,19 @@ func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 
 func (t *transport) install(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest,
 	resp *raft.InstallSnapshotResponse, s *snapshotReader) error {
-	select {
-	case t.tables.turns <- struct{}{}:
-		defer func() { <-t.tables.turns }()
-	case <-t.stream.closed:
-		return raft.ErrTransportShutdown
-	}
 	manifest, err := s.manifest()
 	if err != nil {
 		return err
 	}
-	err = t.sendTables(id, target, args.Term, manifest, s)
+	needs := func() { t.holds.need(id, args.LastLogIndex) }
+	err = t.sendTables(id, target, args.Term, manifest, s, needs)
 	var refused refusal
 	if errors.As(err, &refused) && verdict(refused) == refusedFrame { // it knows no such connections
+		end, err := t.turn(needs)
+		if err != nil {
+			return err
+		}
+		defer end()
 		return t.NetworkTransport.InstallSnapshot(id, target, args, resp, s)
 	}
 	if err != nil {
@@ -156,13 +155,31 @@ func (s *snapshotReader) manifest() ([]byte, error) {
 	return manifest, nil
 }
 
+// turn waits until this node may send one snapshot more. needs is called now and then meanwhile.
+func (t *transport) turn(needs func()) (end func(), err error) {
+	again := time.NewTicker(holdFor / 4)
+	defer again.Stop()
+	for {
+		needs()
+		select {
+		case t.tables.turns <- struct{}{}:
+			return func() { <-t.tables.turns }, nil
+		case <-t.stream.closed:
+			return nil, raft.ErrTransportShutdown
+		case <-again.C:
+		}
+	}
+}
+
 // sendTables sends a follower the files that it lacks, and goes on where it was after a cut, for as long as this node leads.
-func (t *transport) sendTables(id raft.ServerID, target raft.ServerAddress, term uint64, manifest []byte, s *snapshotReader) error {
+// needs is called while the follower is there and takes them.
+func (t *transport) sendTables(id raft.ServerID, target raft.ServerAddress, term uint64, manifest []byte, s *snapshotReader,
+	needs func()) error {
 	for cuts := 0; ; cuts++ {
 		if cuts == 1 {
 			t.tables.resumed.Add(1)
 		}
-		err := t.sendOnce(id, target, term, manifest, s)
+		err := t.sendOnce(id, target, term, manifest, s, needs)
 		if err == nil || endsSending(err) || !t.leads(term) {
 			return err
 		}
@@ -186,7 +203,8 @@ func endsSending(err error) bool {
 	return errors.Is(err, errSnapshotRefused) || errors.Is(err, ErrCorrupt)
 }
 
-func (t *transport) sendOnce(id raft.ServerID, target raft.ServerAddress, term uint64, manifest []byte, s *snapshotReader) error {
+func (t *transport) sendOnce(id raft.ServerID, target raft.ServerAddress, term uint64, manifest []byte, s *snapshotReader,
+	needs func()) error {
 	if address, err := t.stream.listener.book.ServerAddr(id); err == nil {
 		target = address
 	}
@@ -195,6 +213,11 @@ func (t *transport) sendOnce(id raft.ServerID, target raft.ServerAddress, term u
 		return err
 	}
 	defer conn.Close()
+	end, err := t.turn(needs) // not before: a member that is down must not keep others waiting
+	if err != nil {
+		return err
+	}
+	defer end()
 	conn.SetDeadline(time.Now().Add(answerWithin))
 	if _, err := conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(manifest))), manifest...)); err != nil {
 		return fmt.Errorf("send a manifest: %w", err)
@@ -213,7 +236,7 @@ func (t *transport) sendOnce(id raft.ServerID, target raft.ServerAddress, term u
 		if from[i] == f.Size {
 			continue
 		}
-		if err := t.sendFile(conn, term, s, f, from[i]); err != nil {
+		if err := t.sendFile(conn, term, s, f, from[i], needs); err != nil {
 			return err
 		}
 	}
@@ -223,7 +246,7 @@ func (t *transport) sendOnce(id raft.ServerID, target raft.ServerAddress, term u
 
 // sendFile sends a file from some byte on. All of it is read, so that one which is not what it was is found, and nothing
 // else counts as sent.
-func (t *transport) sendFile(conn net.Conn, term uint64, s *snapshotReader, f snapshotFile, from int64) error {
+func (t *transport) sendFile(conn net.Conn, term uint64, s *snapshotReader, f snapshotFile, from int64, needs func()) error {
 	path := filepath.Join(s.dir, filepath.FromSlash(f.Name))
 	file, err := s.fs.Open(path)
 	if err != nil {
@@ -258,6 +281,7 @@ func (t *transport) sendFile(conn net.Conn, term uint64, s *snapshotReader, f sn
 			return fmt.Errorf("send a snapshot: %w", err)
 		}
 		t.tables.sent.Add(uint64(len(chunk)))
+		needs()
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func (m *mover) send(id string) ([]byte, error) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return manifest, m.sender.sendTables("b", raft.ServerAddress(m.address), 0, manifest, s)
+	return manifest, m.sender.sendTables("b", raft.ServerAddress(m.address), 0, manifest, s, func() {})
 }
 
 // install puts together what came, as Raft's own message has it.
@@ -416,18 +416,18 @@ func TestHolds(t *testing.T) {
 	if _, ok := h.least(now); ok {
 		t.Fatal("held for nobody")
 	}
-	sent := h.keep("a", 10)
-	other := h.keep("b", 20)
+	h.need("a", 10)
+	h.need("b", 20)
 	h.reached("a", 100, 100) // of an earlier log: the snapshot is not there yet
 	if at, ok := h.least(now); !ok || at != 10 {
 		t.Fatalf("%d, %v", at, ok)
 	}
-	sent(true)
+	h.sent("a", true)
 	h.reached("a", 50, 100)
 	if at, _ := h.least(now); at != 20 {
 		t.Fatalf("%d", at)
 	}
-	other(false)
+	h.sent("b", false)
 	if at, _ := h.least(now); at != 50 {
 		t.Fatalf("%d", at)
 	}
@@ -435,14 +435,63 @@ func TestHolds(t *testing.T) {
 	if at, ok := h.least(now); ok {
 		t.Fatalf("%d is held for a member that has everything", at)
 	}
-	sent = h.keep("c", 5)
-	if _, ok := h.least(now.Add(2 * holdFor)); !ok { // it may wait for its turn
-		t.Fatal("not held for one that is being sent a snapshot")
-	}
-	sent(true)
+	h.need("c", 5)
 	if _, ok := h.least(now.Add(2 * holdFor)); ok {
-		t.Fatal("held for one that takes nothing")
+		t.Fatal("held for one that is gone")
 	}
+}
+
+// TestAMemberThatIsDownHoldsUpNoOther: as many as may be sent a snapshot at once are down, and another one gets it.
+func TestAMemberThatIsDownHoldsUpNoOther(t *testing.T) {
+	m := newMover(t)
+	files := map[string]string{"1.sst": "content"}
+	id := keep(t, m.from, 20, files)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	down := raft.ServerAddress(l.Addr().String())
+	l.Close()
+	_, archive, err := m.from.Open(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer archive.Close()
+	s := archive.(*snapshotReader)
+	manifest, err := s.manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := make(chan struct{}, 1)
+	m.sender.leadBy(func() (term, commit uint64) { // asked after each try
+		select {
+		case tried <- struct{}{}:
+		default:
+		}
+		return 0, 0
+	})
+	var sending sync.WaitGroup
+	for range sendsAtOnce {
+		sending.Go(func() { _ = m.sender.sendTables("c", down, 0, manifest, s, func() {}) })
+	}
+	<-tried
+	done := make(chan error, 1)
+	go func() {
+		_, err := m.send(id)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("a member waits for those that are down")
+	}
+	if err := m.sender.Close(); err != nil { // which ends the tries
+		t.Error(err)
+	}
+	sending.Wait()
 }
 
 // FuzzOffer reads manifests of anybody.
