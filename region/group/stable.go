@@ -6,19 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"hash/fnv"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/watershed-db/watershed/keyspace/mutant"
 )
@@ -55,7 +51,7 @@ func openStableStore(path string, guard *guard) (*stableStore, error) {
 	return s, nil
 }
 
-// open reads the file and writes it anew: the database, which trusts its pages, is never to change damaged ones.
+// open reads the file and writes it anew: the database, which trusts its pages, is never to see damaged ones.
 func (s *stableStore) open(path string) error {
 	err := s.load(path)
 	switch {
@@ -94,113 +90,46 @@ func (s *stableStore) rewrite(path string) error {
 
 func boltOptions() *bbolt.Options { return &bbolt.Options{Timeout: time.Second} }
 
-// A bolt file begins with two pages that each have a head, written in turn: the one with the higher number counts.
-//
-//	offset  size  what, in the byte order of the machine
-//	16      4     magic
-//	20      4     version
-//	24      4     size of a page
-//	64      8     number of the transaction
-//	72      8     FNV-1a of what stands from 16 on before
-const (
-	headAt, headNumber, headSum, headSize = 16, 48, 56, 64
-	headMagic, maxPage                    = 0xED0CDAED, 1 << 20
-)
-
-// checkHeads fails where one of the heads is damaged: the database would go on from the other one, and have forgotten the
-// last write, or be about to write over it. A crash leaves both whole, for they are smaller than a sector.
-func checkHeads(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	first, page, err := readHead(f, 0)
-	if err != nil {
-		return err
-	}
-	second, _, err := readHead(f, page)
-	if err == nil && first != second+1 && second != first+1 {
-		err = fmt.Errorf("%w: its heads have the numbers %d and %d", ErrCorrupt, first, second)
-	}
-	return err
-}
-
-// readHead returns the number of the head in the page at an offset, and the size of a page.
-func readHead(f *os.File, page int64) (number uint64, size int64, err error) {
-	var head [headSize]byte
-	if _, err := f.ReadAt(head[:], page+headAt); err == io.EOF {
-		return 0, 0, fmt.Errorf("%w: it ends at a head", ErrCorrupt)
-	} else if err != nil {
-		return 0, 0, err
-	}
-	sum := fnv.New64a()
-	sum.Write(head[:headSum])
-	order := binary.NativeEndian
-	size = int64(order.Uint32(head[8:]))
-	if order.Uint32(head[:]) != headMagic || size < headAt+headSize || size > maxPage || sum.Sum64() != order.Uint64(head[headSum:]) {
-		return 0, 0, fmt.Errorf("%w: the head at %d does not have its checksum", ErrCorrupt, page)
-	}
-	return order.Uint64(head[headNumber:]), size, nil
-}
-
-// load reads the file. The database runs astray in damaged pages: that is ErrCorrupt too.
-func (s *stableStore) load(path string) (err error) {
-	if err := checkHeads(path); err != nil {
-		return err
-	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", ErrCorrupt, p)
+// load reads the file.
+func (s *stableStore) load(path string) error {
+	stored := map[string][]byte{}
+	err := readBolt(path, stableBucket, func(key, value []byte) error {
+		if _, twice := stored[string(key)]; twice {
+			return fmt.Errorf("%w: two records %q", ErrCorrupt, key)
 		}
-	}()
-	options := boltOptions()
-	options.ReadOnly = true
-	bolt, err := bbolt.Open(path, 0o600, options)
-	switch {
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
-	case err != nil:
-		return err
-	}
-	err = bolt.View(func(tx *bbolt.Tx) error { return s.read(tx.Bucket(stableBucket)) })
-	return errors.Join(err, bolt.Close())
-}
-
-// read takes the records of a bucket.
-func (s *stableStore) read(bucket *bbolt.Bucket) error {
-	if bucket == nil {
-		return fmt.Errorf("%w: it holds nothing", ErrCorrupt)
-	}
-	version, err := readStableVersion(bucket.Get(storeVersionKey))
-	if err != nil {
-		return err
-	}
-	var sum []byte
-	err = bucket.ForEach(func(key, stored []byte) error {
-		if bytes.Equal(key, storeVersionKey) {
-			return nil
-		}
-		value := bytes.Clone(stored)
-		if version > 1 {
-			if value, err = unsealed(key, value); err != nil {
-				return err
-			}
-		}
-		if bytes.Equal(key, stableSum) {
-			sum = value
-			return nil
-		}
-		s.records[string(key)] = value
+		stored[string(key)] = bytes.Clone(value)
 		return nil
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case version == 1 && sum != nil:
+	}
+	version, err := readStableVersion(stored[string(storeVersionKey)])
+	if err != nil {
+		return err
+	}
+	delete(stored, string(storeVersionKey))
+	if version > 1 {
+		return s.unseal(stored)
+	}
+	if stored[string(stableSum)] != nil {
 		return fmt.Errorf("%w: version 1 had no sum of the records", ErrCorrupt)
-	case version > 1 && !bytes.Equal(sum, sumOf(s.records)) && !mutant.On("vote-lost"):
+	}
+	s.records = stored
+	return nil
+}
+
+// unseal takes the records over whose checksums are theirs, and whose sum is that of all.
+func (s *stableStore) unseal(stored map[string][]byte) error {
+	for key, value := range stored {
+		value, err := unsealed([]byte(key), value)
+		if err != nil {
+			return err
+		}
+		s.records[key] = value
+	}
+	sum := s.records[string(stableSum)]
+	delete(s.records, string(stableSum))
+	if !bytes.Equal(sum, sumOf(s.records)) && !mutant.On("vote-lost") {
 		return fmt.Errorf("%w: records are missing", ErrCorrupt)
 	}
 	return nil
