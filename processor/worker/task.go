@@ -359,14 +359,21 @@ func (t *task) take() error {
 			t.f.halt(s.ID, b.Err)
 			return errAgain
 		}
+		had := len(b.Records)
 		for ; len(b.Records) > 0; b.Records = b.Records[1:] {
 			if n%every == 0 && t.full() {
-				return nil
+				break
 			}
 			n++
-			if err := t.fold(s, &b.Records[0], now); err != nil {
+			if err := t.fold(s, &b.Records[0]); err != nil {
 				return err
 			}
+		}
+		if had > len(b.Records) {
+			t.moved(s, now)
+		}
+		if len(b.Records) > 0 {
+			return nil
 		}
 	}
 	close(f.ack)
@@ -378,7 +385,7 @@ func (t *task) take() error {
 }
 
 // fold takes one record.
-func (t *task) fold(s *source, r *log.Record, now time.Time) error {
+func (t *task) fold(s *source, r *log.Record) error {
 	v, err := s.reader.Read(r)
 	if err != nil {
 		t.f.halt(s.ID, err)
@@ -386,13 +393,17 @@ func (t *task) fold(s *source, r *log.Record, now time.Time) error {
 	}
 	t.f.w.metrics.records[v.Outcome].Inc()
 	t.side.add(t.f.job, s.ID, r, v)
+	return nil
+}
+
+// moved notes that a source has brought records.
+func (t *task) moved(s *source, now time.Time) {
 	s.heard, s.idle = now, false
 	p, _ := t.feed.Point(s.ID)
 	if w := t.window(p.Watermark); w != s.watch {
 		s.watch = w
 		t.hurry()
 	}
-	return nil
 }
 
 // hurry has every shard told of progress with the next flush, also those whose keys it does not touch.
