@@ -69,7 +69,7 @@ func (c *Client) Raise(ctx context.Context, format uint32) error {
 // is empty; whole ones too only if that is said. Node "" is the one that answers. It returns when they have caught up.
 func (c *Client) Rebuild(ctx context.Context, node string, shards []uint32, whole bool) (rebuilt []uint32, err error) {
 	in := &watershedv1.RebuildRequest{Node: node, Shards: shards, Whole: whole}
-	err = c.call(ctx, false, func(ctx context.Context, cc *grpc.ClientConn) error {
+	err = c.call(ctx, true, func(ctx context.Context, cc *grpc.ClientConn) error {
 		out, err := watershedv1.NewClusterServiceClient(cc).Rebuild(ctx, in)
 		rebuilt = out.GetShards()
 		return err
