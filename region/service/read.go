@@ -80,7 +80,11 @@ func (s *Server) generation(ctx context.Context, name string) (*shard.Generation
 // generationElsewhere finds a job by name in what shards other than the first know of it.
 func (s *Server) generationElsewhere(name string) (*shard.Generation, error) {
 	for i := 1; i < s.o.Router.Shards(); i++ {
-		for _, g := range s.o.Router.State(keyspace.ShardID(i)).Generations() {
+		st := s.o.Router.State(keyspace.ShardID(i))
+		if st == nil {
+			continue // this node holds no replica of it
+		}
+		for _, g := range st.Generations() {
 			if g.Name == name {
 				return g, nil
 			}
