@@ -25,6 +25,7 @@ const (
 	// begunFile marks a folder whose first replicas were begun: from then on it has those that are in it, and founds none.
 	// It says up to which index shard 0 was restored.
 	begunFile = "begun"
+	begunTemp = "begun.tmp"
 	// goneSuffix ends the names of replicas' folders that are being deleted.
 	goneSuffix = ".gone"
 )
@@ -100,8 +101,8 @@ func (n *Node) openReplicas() error {
 	} else if mark != nil {
 		n.restored = mark.Indexes[0]
 	}
-	if err := writeFile(begun, fmt.Appendf(nil, "restored %d\n", n.restored)); err != nil {
-		return err
+	if err := writeWhole(c.Data, begunTemp, begunFile, fmt.Appendf(nil, "restored %d\n", n.restored)); err != nil {
+		return folderError(c.Data, err)
 	}
 	return n.seeded()
 }
@@ -190,17 +191,4 @@ func (n *Node) finishDrops() error {
 		}
 	}
 	return nil
-}
-
-// writeFile writes a file durably.
-func writeFile(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return fmt.Errorf("data folder: %w", err)
-	}
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("data folder: %w", err)
-	}
-	return syncFolder(filepath.Dir(path))
 }
