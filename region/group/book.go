@@ -46,6 +46,18 @@ func (b *book) isRemoved(id string) bool {
 	return b.removed[id]
 }
 
+// others says whether there is a node besides id that was not removed.
+func (b *book) others(id string) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for other := range b.addresses {
+		if other != id && !b.removed[other] {
+			return true
+		}
+	}
+	return false
+}
+
 // member returns a node by its id, at address where it is not known better.
 func (b *book) member(id, address string) Member {
 	b.mu.RLock()

@@ -228,3 +228,19 @@ func TestDropLeavesTheVote(t *testing.T) {
 	c.await("the log", func() bool { return c.nodes[gone].toy.AppliedIndex() >= last })
 	c.alter(Promote, gone)
 }
+
+// TestWhetherThereIsAnotherNode goes by who is in the region now, not by who founded it.
+func TestWhetherThereIsAnotherNode(t *testing.T) {
+	b := newBook([]Member{{ID: "a", Address: "a:1"}})
+	if b.others("a") {
+		t.Error("a founded the region alone")
+	}
+	b.learn([]Member{{ID: "b", Address: "b:1"}}, nil)
+	if !b.others("a") {
+		t.Error("b has come")
+	}
+	b.learn(nil, []string{"b"})
+	if b.others("a") {
+		t.Error("b was removed")
+	}
+}

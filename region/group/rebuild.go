@@ -54,7 +54,7 @@ func (h *Host) Rebuild(shard uint32, drop func() error) error {
 	if h.Group(shard) != nil {
 		return fmt.Errorf("rebuild shard %d: it runs", shard)
 	}
-	if len(h.cfg.Members) == 1 {
+	if !h.book.others(h.cfg.NodeID) {
 		return fmt.Errorf("rebuild shard %d: %w", shard, ErrAlone)
 	}
 	log, err := h.logs.Shard(shard)
