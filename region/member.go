@@ -21,8 +21,9 @@ import (
 var ErrRemoved = errors.New("was removed from the region: its data serves no purpose any more, and a machine comes back under a new node id")
 
 const (
-	// lookEvery is how often a node looks at the placement table.
-	lookEvery = 50 * time.Millisecond
+	// lookEvery is how often a node looks at the placement table at most: it does when shard 0 changes. Where it doesn't,
+	// there is still something to see to now and then.
+	lookEvery, lookAnyway = 50 * time.Millisecond, 500 * time.Millisecond
 	// aloneAfter is for how long nothing is heard from shard 0's leader before the other nodes are asked, and how often.
 	aloneAfter = 2 * time.Second
 	askEvery   = time.Second
@@ -53,9 +54,10 @@ type departure struct {
 func (n *Node) keep(ctx context.Context) error {
 	m := &membership{Node: n, gone: map[int]departure{}, dropping: make([]atomic.Bool, n.o.Config.Shards)}
 	removed := fmt.Errorf("node %s of %s %w", n.o.Config.Node, n.o.Config.Region, ErrRemoved)
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
+	anyway := time.NewTicker(lookAnyway)
+	defer anyway.Stop()
 	for {
+		changed := n.local.Get(0).Changed()
 		table, revision, err := n.carrier.Table()
 		if err != nil {
 			return err
@@ -83,7 +85,14 @@ func (n *Node) keep(ctx context.Context) error {
 			return nil
 		case <-n.expelled:
 			return removed
-		case <-tick.C:
+		case <-anyway.C:
+			continue
+		case <-changed:
+		}
+		select { // commands may come by the hundred
+		case <-ctx.Done():
+			return nil
+		case <-time.After(lookEvery):
 		}
 	}
 }

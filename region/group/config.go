@@ -44,7 +44,7 @@ type Config struct {
 	// write of the node's stores fails with the first error, and Raft may panic over that. Required.
 	Fatal func(error)
 
-	// HeartbeatTimeout is how long a follower waits for its leader before it asks for votes (default 2 s; 50 ms where it is
+	// HeartbeatTimeout is how long a follower waits for its leader before it asks for votes (default 3 s; 50 ms where it is
 	// the only member). Short ones cost: a leader sends heartbeats ten times as often, for every group. Whoever finds out
 	// sooner that a leader is lost calls Campaign.
 	HeartbeatTimeout time.Duration
@@ -94,7 +94,7 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
-	election := 2 * time.Second
+	election := 3 * time.Second
 	if len(c.Members) == 1 {
 		election = 50 * time.Millisecond // it waits for nobody
 	}

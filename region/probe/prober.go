@@ -99,13 +99,15 @@ func (p *Prober) Run(ctx context.Context) {
 	defer p.Close()
 	running.Go(func() { p.read(ctx) })
 	began := time.Now()
-	tick := time.NewTicker(p.o.Timing.Interval)
-	defer tick.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for sequence := uint64(1); ; sequence++ {
+		// At moments that are the same for all, where clocks agree: a node is woken for all its probes at once.
+		timer.Reset(p.o.Timing.Interval - time.Duration(time.Now().UnixNano())%p.o.Timing.Interval)
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
 		for _, shard := range p.tick(sequence, began) {
 			p.counts.campaigns.Add(1)
