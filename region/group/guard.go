@@ -10,14 +10,15 @@ import (
 // guard stands between Raft and the disk. A write that fails is never tried again, for the pages it was to make durable
 // may be gone from the cache; and one that hangs must not keep a leader leading. A call of the node's stores that has not
 // returned after soft counts as stalled: until it returns, the node's groups lead nothing. One that has not returned after
-// hard, and a write that fails, end the process through fatal; until it has ended every call fails with the first error,
-// so that nothing is acknowledged on top of it.
+// hard, and a write that fails, end the process through fatal. Meanwhile every call waits: Raft panics over an error of its
+// stores, and would end the process before it has said why. Where fatal returns, every call fails with the first error, so
+// that nothing is acknowledged on top of it.
 type guard struct {
 	soft, hard time.Duration
 	fatal      func(error)
 	late       atomic.Int64  // calls past soft that have not returned
 	stalls     atomic.Uint64 // calls that ever went past it
-	broken     chan struct{} // closed once failed is set
+	broken     chan struct{} // closed when failed is set and fatal has returned
 
 	mu struct {
 		sync.Mutex
@@ -35,21 +36,25 @@ func newGuard(soft, hard time.Duration, fatal func(error)) *guard {
 // err returns the failure that has poisoned the stores, or nil.
 func (g *guard) err() error {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.mu.failed
+	failed := g.mu.failed
+	g.mu.Unlock()
+	if failed != nil {
+		<-g.broken
+	}
+	return failed
 }
 
 // fail poisons the stores and calls fatal, once. It returns the first failure.
 func (g *guard) fail(err error) error {
 	g.mu.Lock()
 	if g.mu.failed != nil {
-		defer g.mu.Unlock()
-		return g.mu.failed
+		g.mu.Unlock()
+		return g.err()
 	}
 	g.mu.failed = err
-	close(g.broken)
 	g.mu.Unlock()
 	g.fatal(err)
+	close(g.broken)
 	return err
 }
 

@@ -102,7 +102,7 @@ func TestAFlippedByteInTheStableStoreIsFound(t *testing.T) {
 			t.Fatalf("byte %d: %v", at, err)
 		}
 	}
-	if found < 100 {
+	if found < 100/step {
 		t.Errorf("only %d flips were found", found)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -176,4 +177,30 @@ func TestHungStoreEndsTheProcess(t *testing.T) {
 	if err := errors.Join(<-synced, file.Close()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestNobodyHearsOfAFailureBeforeFatalReturned: Raft panics over what it hears, which would end the process without a word.
+func TestNobodyHearsOfAFailureBeforeFatalReturned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failing, said := make(chan struct{}), false
+		g := newGuard(patience, patience, func(error) {
+			close(failing)
+			synctest.Wait() // until all calls wait, or have returned
+			said = true
+		})
+		for _, call := range []func() error{
+			g.err,
+			func() error { return g.fail(errors.New("another")) },
+			func() error { return g.do("write", func() error { return nil }) },
+			func() error { return g.read("read", func() error { return nil }) },
+		} {
+			go func() {
+				<-failing
+				if err := call(); err == nil || !said {
+					t.Errorf("returned %v, fatal has returned: %v", err, said)
+				}
+			}()
+		}
+		g.fail(errors.New("first"))
+	})
 }
