@@ -31,6 +31,19 @@ type stableStore struct {
 
 	mu      sync.RWMutex
 	records map[string][]byte // as stored
+
+	gathered struct {
+		sync.Mutex
+		writes []*stableWrite
+	}
+	committing sync.Mutex // held by the write that commits what has gathered
+}
+
+// stableWrite is one record to be stored.
+type stableWrite struct {
+	key, value []byte
+	done       bool // as is err, under committing
+	err        error
 }
 
 // stableVersion is that of the stable store.
@@ -88,7 +101,8 @@ func (s *stableStore) rewrite(path string) error {
 	return syncDir(vfs.Default, filepath.Dir(path))
 }
 
-func boltOptions() *bbolt.Options { return &bbolt.Options{Timeout: time.Second} }
+// boltOptions has the list of free pages not written: the file is read whole when it is opened.
+func boltOptions() *bbolt.Options { return &bbolt.Options{Timeout: time.Second, NoFreelistSync: true} }
 
 // load reads the file.
 func (s *stableStore) load(path string) error {
@@ -164,18 +178,40 @@ func (s *stableStore) fill(tx *bbolt.Tx) error {
 	return bucket.Put(storeVersionKey, binary.BigEndian.AppendUint32(nil, stableVersion))
 }
 
+// set stores a record durably. Records of several groups that come at about the same time, as they do when a node is lost
+// and all that it led elect, share their syncs.
 func (s *stableStore) set(key, value []byte) error {
-	return s.bolt.Update(func(tx *bbolt.Tx) error { // one at a time
-		bucket := tx.Bucket(stableBucket)
-		s.mu.Lock()
-		s.records[string(key)] = value // a write that fails ends the process
-		sum := sumOf(s.records)
-		s.mu.Unlock()
-		if err := bucket.Put(key, sealed(key, value)); err != nil {
+	w := &stableWrite{key: key, value: value}
+	s.gathered.Lock()
+	s.gathered.writes = append(s.gathered.writes, w)
+	s.gathered.Unlock()
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	if w.done {
+		return w.err
+	}
+	s.gathered.Lock()
+	writes := s.gathered.writes
+	s.gathered.writes = nil
+	s.gathered.Unlock()
+	err := s.bolt.Update(func(tx *bbolt.Tx) error { return s.put(tx.Bucket(stableBucket), writes) })
+	for _, w := range writes {
+		w.done, w.err = true, err
+	}
+	return w.err
+}
+
+// put takes writes over, in their order.
+func (s *stableStore) put(bucket *bbolt.Bucket, writes []*stableWrite) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range writes {
+		s.records[string(w.key)] = w.value // a write that fails ends the process
+		if err := bucket.Put(w.key, sealed(w.key, w.value)); err != nil {
 			return err
 		}
-		return bucket.Put(stableSum, sealed(stableSum, sum))
-	})
+	}
+	return bucket.Put(stableSum, sealed(stableSum, sumOf(s.records)))
 }
 
 func sumOf(records map[string][]byte) []byte {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -183,5 +185,34 @@ func TestALogOfALaterTermIsFound(t *testing.T) {
 	defer host.Close()
 	if _, err := host.Start(testShard, toy); !errors.Is(err, ErrLogDamaged) {
 		t.Errorf("without the stable store: %v", err)
+	}
+}
+
+// BenchmarkElection stores what a member stores that votes: a term, and for whom, of several groups at a time.
+func BenchmarkElection(b *testing.B) {
+	for _, groups := range []int{1, 4, 16} {
+		b.Run(fmt.Sprintf("groups=%d", groups), func(b *testing.B) {
+			store, err := openStableStore(filepath.Join(b.TempDir(), "stable.db"), newGuard(patience, patience, func(err error) { b.Error(err) }))
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for term := range uint64(b.N) {
+				var voting sync.WaitGroup
+				for shard := range uint32(groups) {
+					voting.Go(func() {
+						s := &shardStable{store: store, shard: shard}
+						if err := errors.Join(s.SetUint64(raftStableTerm, term), s.SetUint64([]byte("LastVoteTerm"), term),
+							s.Set([]byte("LastVoteCand"), []byte("n1"))); err != nil {
+							b.Error(err)
+						}
+					})
+				}
+				voting.Wait()
+			}
+			if err := store.close(); err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }
