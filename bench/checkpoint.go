@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/watershed-db/watershed/jepsen/s3"
@@ -20,11 +19,8 @@ import (
 
 // checkpoints is a region that keeps checkpoints in an object store on this machine.
 type checkpoints struct {
-	*deployment
-	url   string
-	made  int64 // events in Kafka
-	rides *rides
-	job   string // its file
+	laden
+	url string
 	// patient waits for checkpoints.
 	patient *client.Client
 }
@@ -59,11 +55,8 @@ func measureCheckpoint(ctx context.Context, args []string) error {
 		}
 	}
 	c := &checkpoints{
-		url: fmt.Sprintf("s3://%s/bench?endpoint=http://%s", s3.Bucket, server.Addr()), rides: newRides(1, *keys, false),
-		job: "fill.yaml",
-	}
-	if c.rides.pad = *pad; *pad > 0 {
-		c.job = "fat.yaml"
+		url:   fmt.Sprintf("s3://%s/bench?endpoint=http://%s", s3.Bucket, server.Addr()),
+		laden: newLaden(*keys, *pad),
 	}
 	before := load()
 	fmt.Println("| | seconds | MB in the checkpoint | MB sent |\n|---|---|---|---|")
@@ -87,25 +80,12 @@ func (c *checkpoints) live(ctx context.Context, watershed, jobs string, events, 
 		return err
 	}
 	defer c.patient.Close()
-	if err := c.apply(ctx, "", "bench-rides"); err != nil {
-		return err
-	}
-	if err := c.produce(ctx, events); err != nil {
-		return err
-	}
-	began := time.Now()
-	text, err := os.ReadFile(filepath.Join(jobs, c.job))
-	if err == nil {
-		_, err = c.client.ApplyJob(ctx, c.job, text)
-	}
-	if err == nil {
-		err = c.taken(ctx)
-	}
+	took, err := c.fill(ctx, jobs, events)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| loading all of it from Kafka, checkpoints every 15 s beside | %.1f | | |\n", time.Since(began).Seconds())
-	if err := c.restarts(ctx); err != nil {
+	fmt.Printf("| loading all of it from Kafka, checkpoints every 15 s beside | %.1f | | |\n", took.Seconds())
+	if err := c.restarts(ctx, 1); err != nil {
 		return err
 	}
 	if err := c.now(ctx, "`checkpoint now` after it"); err != nil {
@@ -135,48 +115,6 @@ func (c *checkpoints) live(ctx context.Context, watershed, jobs string, events, 
 		return err
 	}
 	return c.now(ctx, "when they have caught up")
-}
-
-// restarts kills each node in turn and starts it again.
-func (c *checkpoints) restarts(ctx context.Context) error {
-	size, err := c.bytes()
-	if err != nil {
-		return err
-	}
-	fmt.Printf("| (on disk at a node: %s MB) | | | |\n", megabytes(float64(size)/nodes))
-	for i := range nodes {
-		pids, err := c.endpoints()
-		if err != nil {
-			return err
-		}
-		if err := syscall.Kill(pids[i], syscall.SIGKILL); err != nil {
-			return fmt.Errorf("kill node %d: %w", i+1, err)
-		}
-		took, err := c.restart(ctx, i, pids[i])
-		if err != nil {
-			return err
-		}
-		fmt.Printf("| node %d, killed and started again, to ready with all its shards | %.2f | | |\n", i+1, took.Seconds())
-		if err := c.taken(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// produce puts n more events into Kafka.
-func (c *checkpoints) produce(ctx context.Context, n int64) error {
-	c.made += n
-	return produceAll(ctx, c.kafka, "bench-rides", c.rides, c.made)
-}
-
-// taken waits until every shard has all events.
-func (c *checkpoints) taken(ctx context.Context) error {
-	ends := map[int32]int64{}
-	for p := range int32(partitions) {
-		ends[p] = (c.made-int64(p)-1)/partitions + 1
-	}
-	return await(ctx, 10*time.Minute, func() (bool, error) { return c.reached(ctx, "bench-fill", ends) })
 }
 
 // now makes a checkpoint and prints what it took.

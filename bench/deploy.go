@@ -42,16 +42,22 @@ type deployment struct {
 	kafka          []string
 	grpc, http     []string
 	client         *client.Client
-	shards         int
+	shards, nodes  int
 }
 
-// deploy starts the region with so many shards in a new temporary folder, with more flags, and waits until every node is ready.
-func deploy(ctx context.Context, watershed string, shards int, more ...string) (_ *deployment, err error) {
+// deploy starts the region with three nodes and so many shards in a new temporary folder, with more flags, and waits until every
+// node is ready.
+func deploy(ctx context.Context, watershed string, shards int, more ...string) (*deployment, error) {
+	return deployOn(ctx, watershed, nodes, shards, more...)
+}
+
+// deployOn is deploy on so many nodes.
+func deployOn(ctx context.Context, watershed string, nodes, shards int, more ...string) (_ *deployment, err error) {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return nil, err
 	}
-	d := &deployment{watershed: watershed, dir: dir, ended: make(chan error, 1), shards: shards}
+	d := &deployment{watershed: watershed, dir: dir, ended: make(chan error, 1), shards: shards, nodes: nodes}
 	d.cmd = exec.Command(watershed, append([]string{"dev", "--regions", region, "--nodes", strconv.Itoa(nodes), "--shards",
 		strconv.Itoa(shards), "--data", dir}, more...)...)
 	var said bytes.Buffer
@@ -110,8 +116,8 @@ func await(ctx context.Context, within time.Duration, so func() (bool, error)) e
 
 func (d *deployment) readEndpoints() error {
 	pids, err := d.endpoints()
-	if err == nil && len(pids) != nodes {
-		err = fmt.Errorf("%d nodes in endpoints.json, not %d", len(pids), nodes)
+	if err == nil && len(pids) != d.nodes {
+		err = fmt.Errorf("%d nodes in endpoints.json, not %d", len(pids), d.nodes)
 	}
 	return err
 }

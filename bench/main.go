@@ -24,6 +24,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	"soak":       measureSoak,
 	"watchers":   measureWatchers,
 	"reads":      measureReads,
+	"restart":    measureRestart,
 }
 
 func main() {

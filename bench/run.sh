@@ -2,8 +2,8 @@
 # Measures Watershed on this machine and prints Markdown tables: `watershed run` beside a hand-written scan of the same
 # files, then one region of three nodes fed from an embedded Kafka, and what the
 # loss of a node costs it. bench/RESULTS.md says what they mean.
-# Usage: bench/run.sh [run|region|loss|shards|reads|checkpoint|soak|watchers|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE, KILLS,
-# CHECKPOINT_EVENTS, CHECKPOINT_KEYS and CHECKPOINT_PAD from the environment.
+# Usage: bench/run.sh [run|region|loss|shards|reads|restart|checkpoint|soak|watchers|all], with EVENTS, ROUNDS, REGION_EVENTS, REGION_ROUNDS, LIVE, KILLS,
+# CHECKPOINT_EVENTS, CHECKPOINT_KEYS, CHECKPOINT_PAD and RESTART from the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
@@ -47,6 +47,11 @@ reads() {
   "$dir/bench" reads --watershed "$dir/watershed"
 }
 
+restart() { # RESTART="--nodes 1 --keys 1000000 --events 3000000 --pad 5000" for some gigabytes
+  # shellcheck disable=SC2086 # flags
+  "$dir/bench" restart --watershed "$dir/watershed" ${RESTART:-}
+}
+
 checkpoint() {
   "$dir/bench" checkpoint --watershed "$dir/watershed" --events "${CHECKPOINT_EVENTS:-2000000}" --keys "${CHECKPOINT_KEYS:-1000000}" \
     --pad "${CHECKPOINT_PAD:-0}"
@@ -65,10 +70,11 @@ soak) soak ;;
 loss) loss ;;
 shards) shards ;;
 reads) reads ;;
+restart) restart ;;
 watchers) watchers ;;
 run) run ;;
 region) region ;;
 checkpoint) checkpoint ;;
 all) run && region && loss && shards && reads && checkpoint ;;
-*) echo "usage: bench/run.sh [run|region|loss|shards|reads|checkpoint|soak|watchers|all]" >&2 && exit 2 ;;
+*) echo "usage: bench/run.sh [run|region|loss|shards|reads|restart|checkpoint|soak|watchers|all]" >&2 && exit 2 ;;
 esac
