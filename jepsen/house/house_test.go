@@ -21,6 +21,7 @@ var may = map[string][]string{
 	"proto/client": {"proto"},
 
 	"crdt":            {},
+	"crdt/table":      {"crdt"},
 	"keyspace":        {"crdt"},
 	"keyspace/mutant": {},
 	"log":             {"crdt"},
@@ -195,7 +196,7 @@ func allows(entry, room string) bool {
 }
 
 func TestBannedImports(t *testing.T) {
-	pure := []string{"crdt", "keyspace/mutant", "processor/job", "processor/decode", "region/placement", "region/shard"}
+	pure := []string{"crdt", "crdt/table", "keyspace/mutant", "processor/job", "processor/decode", "region/placement", "region/shard"}
 	for _, s := range sources(t) {
 		for _, path := range s.imports() {
 			if path == "log" || path == "log/slog" {
@@ -210,7 +211,7 @@ func TestBannedImports(t *testing.T) {
 }
 
 func TestThePureRoomsReadNoClock(t *testing.T) {
-	pure := []string{"crdt", "processor", "processor/job", "processor/decode"}
+	pure := []string{"crdt", "crdt/table", "processor", "processor/job", "processor/decode"}
 	for _, s := range sources(t) {
 		if s.test() || !slices.Contains(pure, s.room()) {
 			continue

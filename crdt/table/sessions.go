@@ -1,0 +1,154 @@
+package table
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/watershed-db/watershed/keyspace/mutant"
+)
+
+// Limits bound what a shard takes from clients. What peers send has passed them elsewhere and is taken whatever it is.
+// Replicas must decide alike, so limits come to them with the command, like the time.
+type Limits struct {
+	MaxAhead int64 // ms that births and stamps may lie ahead of the shard's time
+	Open     int   // sessions that live
+	Gaps     int   // operations of one session that are held beyond one that is missing
+}
+
+// Sessions are the operations that a copy of a shard holds, whatever their table and key: what tells a retry from an
+// operation, and what lets values fold. A copy takes an operation's effect and its id in one write. The zero Sessions is
+// empty. It is not safe for concurrent use.
+type Sessions struct {
+	ids    ids
+	closed int64 // no operation of a session born before is taken from a client any more; not below the floor
+	open   int   // sessions born at or after closed
+}
+
+// Floor returns the birth below which every session is complete: its operations, those of every region, are all held.
+func (s *Sessions) Floor() int64 { return s.ids.floor }
+
+// Prefix returns the sequence up to which all operations of a session are held.
+func (s *Sessions) Prefix(id SessionID) uint64 { return s.ids.sessions[id].prefix }
+
+// Closed returns the birth below which sessions take no more.
+func (s *Sessions) Closed() int64 { return s.closed }
+
+// Len returns how many sessions are kept: those that live, and those that have ended and are not yet complete everywhere.
+func (s *Sessions) Len() int { return len(s.ids.sessions) }
+
+// Close ends the sessions born before a moment, for good, and reports whether it ended any that could have lived. It is
+// a promise to the other regions (Mark), so it enters as a command: the leader's time less the life of a session.
+func (s *Sessions) Close(born int64) bool {
+	born = min(born, maxMillis)
+	if born <= s.closed {
+		return false
+	}
+	s.closed = born
+	s.count()
+	return true
+}
+
+func (s *Sessions) count() {
+	s.open = 0
+	for id := range s.ids.sessions {
+		if id.Born >= s.closed {
+			s.open++
+		}
+	}
+}
+
+// Admit says what to do with an operation of a client: held means that it was taken before, here or elsewhere, and is
+// answered as done; without error it is to be taken. It fails with ErrOperation, ErrAhead, ErrExpired or ErrFull. now is
+// the shard's time, in ms.
+func (s *Sessions) Admit(id ID, now int64, l Limits) (held bool, err error) {
+	born := id.Session.Born
+	switch {
+	case !id.valid():
+		return false, fmt.Errorf("%w: no operation is named %s", ErrOperation, id)
+	case born >= s.ids.floor && s.ids.has(id):
+		return true, nil
+	case born < s.closed && !mutant.On("expired-session-taken"):
+		return false, fmt.Errorf("%w: %s was born %d ms before those that live", ErrExpired, id.Session, s.closed-born)
+	}
+	if err := checkAhead(born, now, l.MaxAhead); err != nil {
+		return false, fmt.Errorf("session %s: %w", id.Session, err)
+	}
+	r, known := s.ids.sessions[id.Session]
+	if !known && s.open >= l.Open {
+		return false, fmt.Errorf("%w: %d sessions are open", ErrFull, s.open)
+	}
+	if id.Sequence != r.prefix+1 && len(r.above) >= l.Gaps {
+		return false, fmt.Errorf("%w: %s misses operation %d and holds %d beyond", ErrFull, id.Session, r.prefix+1, len(r.above))
+	}
+	return false, nil
+}
+
+// Add takes an operation, and reports whether it was new.
+func (s *Sessions) Add(id ID) bool {
+	if s.ids.has(id) {
+		return false
+	}
+	r, known := s.ids.sessions[id.Session]
+	if !known && id.Session.Born >= s.closed {
+		s.open++
+	}
+	if id.Sequence == r.prefix+1 {
+		r.prefix++
+		s.ids.put(id.Session, r.contiguous())
+		return true
+	}
+	return s.ids.add(id)
+}
+
+// contiguous moves what follows the prefix without a gap into it.
+func (r run) contiguous() run {
+	n := 0
+	for n < len(r.above) && r.above[n] == r.prefix+1 {
+		r.prefix++
+		n++
+	}
+	r.above = slices.Delete(r.above, 0, n)
+	return r
+}
+
+// Join adds the operations of another copy, whose values are joined in the same write. It reports whether s changed; o
+// stays as it is and shares nothing with s.
+func (s *Sessions) Join(o *Sessions) bool {
+	changed := s.ids.join(&o.ids)
+	for id, r := range s.ids.sessions {
+		if len(r.above) > 0 && r.above[0] == r.prefix+1 {
+			s.ids.sessions[id] = r.contiguous()
+		}
+	}
+	s.closed = max(s.closed, s.ids.floor)
+	s.count()
+	return changed
+}
+
+// Raise raises the floor: every session born before it is complete. Whoever calls it knows so: the copy's marks cover
+// those that the floor was told with. It reports whether the floor rose.
+func (s *Sessions) Raise(floor int64) bool {
+	s.Close(floor)
+	return s.ids.raise(min(floor, maxMillis))
+}
+
+// Append appends the encoding of the operations. What is closed is not in it: that stands in the copy's own Mark.
+func (s *Sessions) Append(b []byte) []byte { return s.ids.appendTo(append(b, version, kindSessions)) }
+
+// DecodeSessions decodes one whole Sessions, which keeps nothing of b. It fails with crdt.ErrEncoding.
+func DecodeSessions(b []byte) (*Sessions, error) {
+	r := reader{b: b}
+	r.head(version, kindSessions)
+	s := &Sessions{ids: r.ids()}
+	for id, x := range s.ids.sessions {
+		if len(x.above) > 0 && x.above[0] == x.prefix+1 {
+			r.fail("session %s could have a longer prefix", id)
+		}
+	}
+	if err := r.done(); err != nil {
+		return nil, fmt.Errorf("sessions: %w", err)
+	}
+	s.closed = s.ids.floor
+	s.count()
+	return s, nil
+}
