@@ -24,7 +24,7 @@ func TestOutputs(t *testing.T) {
 	dir := files(t, map[string]string{"surge.yaml": "surge\n", "same.yaml": "same\n", "bad.yaml": "bad\n", "other.yaml": "other\n"})
 	t.Chdir(dir)
 	commands := map[string]string{
-		"query": "query surge", "query-empty": "query surge --closed", "topology": "topology", "upgrade": "upgrade", "upgrade-to": "upgrade --to 2",
+		"query": "query surge", "query-empty": "query surge --closed", "topology": "topology", "upgrade": "upgrade", "upgrade-to": "upgrade --to 2 --without ap-south",
 		"upgrade-too-high": "upgrade --to 3", "list": "job list",
 		"show": "job show surge", "delete": "job delete surge", "validate": "job validate surge.yaml bad.yaml",
 		"apply": "job apply surge.yaml same.yaml", "apply-invalid": "job apply surge.yaml bad.yaml",
@@ -216,6 +216,7 @@ func TestWrongUsage(t *testing.T) {
 		{"watch a --key x --endpoint h:1", "PART=VALUE"},
 		{"topology x", "takes 0 arguments"},
 		{"upgrade --to 0", "formats begin at 1"},
+		{"upgrade --without eu-west", "--to"},
 		{"version x", "takes 0 arguments"},
 		{"version --endpoint h:1", "--endpoint"},
 		{"job lst", "did you mean list"},

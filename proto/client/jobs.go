@@ -57,10 +57,11 @@ func (c *Client) DeleteJob(ctx context.Context, name string) (out *watershedv1.D
 	return out, err
 }
 
-// Raise puts a format in force in the answering node's region, for good; see watershedv1.ClusterServiceClient.
-func (c *Client) Raise(ctx context.Context, format uint32) error {
+// Raise puts a format in force in the answering node's region, for good, without asking some of the other regions; see
+// watershedv1.ClusterServiceClient.
+func (c *Client) Raise(ctx context.Context, format uint32, without ...string) error {
 	return c.call(ctx, false, func(ctx context.Context, cc *grpc.ClientConn) error {
-		_, err := watershedv1.NewClusterServiceClient(cc).Raise(ctx, &watershedv1.RaiseRequest{Format: format})
+		_, err := watershedv1.NewClusterServiceClient(cc).Raise(ctx, &watershedv1.RaiseRequest{Format: format, Without: without})
 		return err
 	})
 }

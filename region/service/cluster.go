@@ -43,15 +43,21 @@ func (s clusterService) Topology(ctx context.Context, _ *watershedv1.TopologyReq
 		out.Regions = []*watershedv1.Region{own}
 		return out, nil
 	}
-	out.Regions = make([]*watershedv1.Region, len(s.o.Regions))
+	out.Regions = s.allRegions(ctx)
+	return out, nil
+}
+
+// allRegions tells how each region sees itself.
+func (s *Server) allRegions(ctx context.Context) []*watershedv1.Region {
+	out := make([]*watershedv1.Region, len(s.o.Regions))
 	s.eachRegion(func(i int) {
 		if r := s.o.Regions[i]; r.Name == s.o.Region {
-			out.Regions[i] = s.ownRegion(ctx)
+			out[i] = s.ownRegion(ctx)
 		} else {
-			out.Regions[i] = s.otherRegion(ctx, r)
+			out[i] = s.otherRegion(ctx, r)
 		}
 	})
-	return out, nil
+	return out
 }
 
 // ownShards tells how this node sees the shards of its region.

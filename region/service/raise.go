@@ -1,7 +1,9 @@
 package service
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -17,7 +19,11 @@ func (s clusterService) Raise(ctx context.Context, in *watershedv1.RaiseRequest)
 	if format == 0 {
 		return nil, status.Error(codes.InvalidArgument, "no format is named")
 	}
-	if err := checkAnnounced(format, s.ownRegion(ctx)); err != nil {
+	without := in.GetWithout()
+	if err := s.checkWithout(without); err != nil {
+		return nil, err
+	}
+	if err := checkAnnounced(format, s.allRegions(ctx), without); err != nil {
 		return nil, err
 	}
 	for i := range s.o.Router.Shards() {
@@ -36,15 +42,38 @@ func (s clusterService) Raise(ctx context.Context, in *watershedv1.RaiseRequest)
 	return &watershedv1.RaiseResponse{}, nil
 }
 
-// checkAnnounced fails unless every node of the region has said that it knows the format (rules A11).
-func checkAnnounced(format uint32, region *watershedv1.Region) error {
-	for _, n := range region.GetNodes() {
-		switch {
-		case !n.GetUp():
-			return status.Errorf(codes.FailedPrecondition,
-				"node %s does not answer: all nodes of %s must say that they know format %d", n.GetId(), region.GetName(), format)
-		case n.GetFormat() < format:
-			return status.Errorf(codes.FailedPrecondition, "node %s knows formats up to %d, not %d", n.GetId(), n.GetFormat(), format)
+// checkWithout fails for a name that is not one of another region.
+func (s *Server) checkWithout(without []string) error {
+	for _, name := range without {
+		if name == s.o.Region {
+			return status.Errorf(codes.InvalidArgument, "%s is the region whose format is to be raised", name)
+		}
+		if _, ok := s.o.Member(name); !ok {
+			return status.Errorf(codes.InvalidArgument, "there is no region %q", name)
+		}
+	}
+	return nil
+}
+
+// checkAnnounced fails unless every node of every region but some has said that it knows the format (rules A11).
+func checkAnnounced(format uint32, regions []*watershedv1.Region, without []string) error {
+	for _, r := range regions {
+		if slices.Contains(without, r.GetName()) {
+			continue
+		}
+		if len(r.GetNodes()) == 0 {
+			return status.Errorf(codes.FailedPrecondition, "region %s %s: all nodes of all regions must say that they know format %d",
+				r.GetName(), cmp.Or(r.GetNote(), "names no node"), format)
+		}
+		for _, n := range r.GetNodes() {
+			switch {
+			case !n.GetUp():
+				return status.Errorf(codes.FailedPrecondition, "node %s of %s does not answer: all nodes of all regions must say that they "+
+					"know format %d", n.GetId(), r.GetName(), format)
+			case n.GetFormat() < format:
+				return status.Errorf(codes.FailedPrecondition, "node %s of %s knows formats up to %d, not %d", n.GetId(), r.GetName(),
+					n.GetFormat(), format)
+			}
 		}
 	}
 	return nil

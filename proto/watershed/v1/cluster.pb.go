@@ -1019,6 +1019,7 @@ func (x *RebuildResponse) GetShards() []uint32 {
 type RaiseRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Format        uint32                 `protobuf:"varint,1,opt,name=format,proto3" json:"format,omitempty"`
+	Without       []string               `protobuf:"bytes,2,rep,name=without,proto3" json:"without,omitempty"` // other regions that are not asked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1058,6 +1059,13 @@ func (x *RaiseRequest) GetFormat() uint32 {
 		return x.Format
 	}
 	return 0
+}
+
+func (x *RaiseRequest) GetWithout() []string {
+	if x != nil {
+		return x.Without
+	}
+	return nil
 }
 
 type RaiseResponse struct {
@@ -1613,9 +1621,10 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\x06shards\x18\x02 \x03(\rR\x06shards\x12\x14\n" +
 	"\x05whole\x18\x03 \x01(\bR\x05whole\")\n" +
 	"\x0fRebuildResponse\x12\x16\n" +
-	"\x06shards\x18\x01 \x03(\rR\x06shards\"&\n" +
+	"\x06shards\x18\x01 \x03(\rR\x06shards\"@\n" +
 	"\fRaiseRequest\x12\x16\n" +
-	"\x06format\x18\x01 \x01(\rR\x06format\"\x0f\n" +
+	"\x06format\x18\x01 \x01(\rR\x06format\x12\x18\n" +
+	"\awithout\x18\x02 \x03(\tR\awithout\"\x0f\n" +
 	"\rRaiseResponse\"1\n" +
 	"\x11CheckpointRequest\x12\x1c\n" +
 	"\tsavepoint\x18\x01 \x01(\tR\tsavepoint\"N\n" +

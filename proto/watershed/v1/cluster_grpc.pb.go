@@ -46,8 +46,8 @@ type ClusterServiceClient interface {
 	// where a group has no majority without it, or its replicas have nowhere to go.
 	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*NodeResponse, error)
 	// Raise puts a format in force in the answering node's region, for good: from then on logs and stores may hold what only
-	// builds that know it can read. It fails with FAILED_PRECONDITION unless every node of the region is up and knows it. It
-	// may be repeated.
+	// builds that know it can read. It fails with FAILED_PRECONDITION unless every node of every region is up and knows it,
+	// for what this region writes reaches the others too. It may be repeated.
 	Raise(ctx context.Context, in *RaiseRequest, opts ...grpc.CallOption) (*RaiseResponse, error)
 	// Checkpoint makes a checkpoint of every shard as it is now, on the leader of shard 0; with a name it is a savepoint,
 	// which stays until it is deleted. It takes as long as it takes to send what has changed.
@@ -175,8 +175,8 @@ type ClusterServiceServer interface {
 	// where a group has no majority without it, or its replicas have nowhere to go.
 	RemoveNode(context.Context, *RemoveNodeRequest) (*NodeResponse, error)
 	// Raise puts a format in force in the answering node's region, for good: from then on logs and stores may hold what only
-	// builds that know it can read. It fails with FAILED_PRECONDITION unless every node of the region is up and knows it. It
-	// may be repeated.
+	// builds that know it can read. It fails with FAILED_PRECONDITION unless every node of every region is up and knows it,
+	// for what this region writes reaches the others too. It may be repeated.
 	Raise(context.Context, *RaiseRequest) (*RaiseResponse, error)
 	// Checkpoint makes a checkpoint of every shard as it is now, on the leader of shard 0; with a name it is a savepoint,
 	// which stays until it is deleted. It takes as long as it takes to send what has changed.
