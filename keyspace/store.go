@@ -203,10 +203,10 @@ func (s *Store) Apply(w *Writes) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.bytes >= 2*s.opts.TableBytes {
+	if s.mu.bytes >= (Tables-1)*s.opts.TableBytes {
 		s.mu.stalls++
 	}
-	for s.usableLocked() == nil && s.mu.bytes >= 2*s.opts.TableBytes {
+	for s.usableLocked() == nil && s.mu.bytes >= (Tables-1)*s.opts.TableBytes {
 		s.mu.changed.Wait()
 	}
 	if err := s.usableLocked(); err != nil {
@@ -268,6 +268,17 @@ func (s *Store) Close() error {
 		err = e.db.Flush()
 	}
 	return errors.Join(err, e.release(), s.lock.Close())
+}
+
+// Tables is how many tables of Options.TableBytes a Store holds in memory: the active one, and those that wait to be
+// written, which Apply waits for.
+const Tables = 3
+
+// Held returns the bytes of the tables in memory, roughly, and how often Apply had to wait for one to be written.
+func (s *Store) Held() (bytes int64, stalls uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.bytes + s.mu.active.bytes, s.mu.stalls
 }
 
 // Metrics is what a Store is doing.

@@ -7,11 +7,15 @@ import (
 
 	"github.com/watershed-db/watershed/keyspace"
 	"github.com/watershed-db/watershed/region/limit"
+	"github.com/watershed-db/watershed/region/replica"
 	"github.com/watershed-db/watershed/region/router"
 )
 
 // connectionWait is what a client is told, in /metrics only: a connection too many is closed without a word.
 const connectionWait = time.Second
+
+// queueWait is what another region's leader is told while too much waits for others.
+const queueWait = 500 * time.Millisecond
 
 // openBounds makes what the node's bounds are shown by, and looks at the disk for the first time.
 func (n *Node) openBounds() (err error) {
@@ -40,32 +44,43 @@ func (n *Node) bounded(name string, l net.Listener, most int) net.Listener {
 	return limit.Listener(l, n.bounds.Add(limit.New(name, "connections", int64(most), connectionWait)))
 }
 
+// peerQueue bounds what waits for other regions.
+func (n *Node) peerQueue() *limit.Limit {
+	return n.bounds.Add(limit.New("peer_queue_bytes", "bytes", int64(n.o.Config.Limits.PeerQueue), queueWait))
+}
+
 // showBounds shows the bounds that the node's parts keep.
 func (n *Node) showBounds() {
 	c := n.o.Config
 	n.bounds.Show("shard_proposal_bytes", func() int64 { return int64(c.Limits.UnderWay) },
-		func() int64 { return fullest(n.env.Router) }, func() uint64 { return refusedProposals(n.env.Router) })
+		func() int64 { return n.fullest(func(x *replica.Replica) int64 { return x.UnderWay().Used() }) },
+		func() uint64 { return n.total(func(x *replica.Replica) uint64 { return x.UnderWay().Refused() }) })
+	n.bounds.Show("shard_backlog_bytes", func() int64 { return int64(c.Limits.Backlog) },
+		func() int64 { return n.fullest(func(x *replica.Replica) int64 { return x.Backlog().Used() }) },
+		func() uint64 { return n.total(func(x *replica.Replica) uint64 { return x.Backlog().Refused() }) })
+	n.bounds.Show("shard_table_bytes", func() int64 { return keyspace.Tables * int64(c.Store.Table) },
+		func() int64 { return n.fullest(func(x *replica.Replica) int64 { held, _ := x.Held(); return held }) },
+		func() uint64 {
+			return n.total(func(x *replica.Replica) uint64 { _, stalls := x.Held(); return stalls })
+		})
 	n.bounds.Show("raft_connections", n.host.MaxConnections, n.host.Connections, nil)
 	n.bounds.Show("message_bytes", func() int64 { return router.MaxMessage }, func() int64 { return 0 }, nil)
 	n.bounds.Show("block_cache_bytes", func() int64 { return int64(c.Store.Cache) },
 		func() int64 { return n.cache.Metrics().Size }, nil)
 }
 
-// fullest returns the bytes under way of the shard that has most.
-func fullest(r *router.Router) (most int64) {
-	for i := range r.Shards() {
-		if x := r.Replica(keyspace.ShardID(i)); x != nil {
-			most = max(most, x.UnderWay().Used())
-		}
+// fullest returns what the shard has that has most.
+func (n *Node) fullest(of func(*replica.Replica) int64) (most int64) {
+	for _, r := range n.local.All() {
+		most = max(most, of(r))
 	}
 	return most
 }
 
-func refusedProposals(r *router.Router) (n uint64) {
-	for i := range r.Shards() {
-		if x := r.Replica(keyspace.ShardID(i)); x != nil {
-			n += x.UnderWay().Refused()
-		}
+// total returns what the shards that are here have together.
+func (n *Node) total(of func(*replica.Replica) uint64) (sum uint64) {
+	for _, r := range n.local.All() {
+		sum += of(r)
 	}
-	return n
+	return sum
 }

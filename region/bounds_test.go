@@ -114,7 +114,7 @@ func TestBoundsAreShownAndHold(t *testing.T) {
 	text := c.page(0, "/metrics")
 	for _, name := range []string{
 		"calls", "region_calls", "scans", "region_reads", "watchers", "peer_streams", "grpc_connections", "http_connections",
-		"raft_connections", "shard_proposal_bytes", "disk_free_bytes", "block_cache_bytes",
+		"raft_connections", "shard_proposal_bytes", "shard_backlog_bytes", "shard_table_bytes", "peer_queue_bytes", "disk_free_bytes", "block_cache_bytes",
 	} {
 		for _, metric := range []string{"watershed_limit", "watershed_used"} {
 			if !strings.Contains(text, metric+`{name="`+name+`"} `) {

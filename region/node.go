@@ -178,7 +178,7 @@ func (n *Node) openHost() (err error) {
 		Expelled:         func() { close(n.expelled) },
 		HeartbeatTimeout: c.Raft.Heartbeat.D(), ElectionTimeout: c.Raft.Election.D(), LeaderLeaseTimeout: c.Raft.Lease.D(),
 		CommitTimeout: c.Raft.Commit.D(), ProposeTimeout: c.Raft.Propose.D(), TrailingBytes: uint64(c.Raft.LogBytes),
-		MaxUnderWay: int64(c.Limits.UnderWay),
+		MaxUnderWay: int64(c.Limits.UnderWay), MaxBacklog: int64(c.Limits.Backlog),
 	})
 	if err != nil {
 		return err
@@ -246,7 +246,7 @@ func (n *Node) wire() (err error) {
 	if o.Checkpoints, err = n.keepCheckpoints(); err != nil {
 		return err
 	}
-	n.peers = newPeers(n.env, n.o.CheckEvery)
+	n.peers = newPeers(n.env, n.o.CheckEvery, n.peerQueue())
 	o.Peers, o.Lag = n.peers.server, n.peers.lag
 	for _, r := range n.local.All() {
 		n.attach(r)

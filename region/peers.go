@@ -14,6 +14,7 @@ import (
 	"github.com/watershed-db/watershed/keyspace"
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
 	"github.com/watershed-db/watershed/region/group"
+	"github.com/watershed-db/watershed/region/limit"
 	"github.com/watershed-db/watershed/region/peer"
 	"github.com/watershed-db/watershed/region/replica"
 	"github.com/watershed-db/watershed/region/shard"
@@ -33,7 +34,7 @@ type peers struct {
 	heard, behind, entries, bytes, joined, gaps, refusals, sent, sentBytes, refused *prometheus.Desc
 }
 
-func newPeers(env *Env, check time.Duration) *peers {
+func newPeers(env *Env, check time.Duration, queue *limit.Limit) *peers {
 	c := env.Config
 	id := peer.Identity{Deployment: c.Deployment, Self: c.RegionID(), Shards: c.Shards}
 	for _, r := range c.Regions {
@@ -45,7 +46,7 @@ func newPeers(env *Env, check time.Duration) *peers {
 	p.server = peer.NewServer(id, func(n uint32) (*peer.Shard, group.Member) {
 		leader, _ := env.Router.Leader(keyspace.ShardID(n))
 		return p.shards[n].Load(), group.Member{ID: leader.ID}
-	}, env.Router.Address, p.logger)
+	}, env.Router.Address, queue, p.logger)
 	return p
 }
 

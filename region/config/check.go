@@ -204,6 +204,12 @@ func (k *checker) limits(l Limits, minFree Size) {
 	} {
 		k.refuse(x.n < 1 || x.n > 1<<20, "limits."+x.name, "1 to 1048576", "is %d", x.n)
 	}
+	for _, x := range [...]struct {
+		field string
+		value Size
+	}{{"limits.backlog", l.Backlog}, {"limits.peer_queue", l.PeerQueue}} { // no less than a command may have
+		k.refuse(x.value < 16<<20 || x.value > 1<<30, x.field, "16MiB to 1GiB", "is %v", x.value)
+	}
 	k.refuse(l.UnderWay < 1<<20 || l.UnderWay > 1<<30, "limits.proposals", "1MiB to 1GiB", "is %v", l.UnderWay)
 	k.refuse(minFree < 0 || minFree > 1<<50, "store.min_free", "0B to 1048576GiB", "is %v", minFree)
 }

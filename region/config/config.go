@@ -120,6 +120,9 @@ type Limits struct {
 	Scans    int  `yaml:"scans,omitempty"`     // streams of rows under way
 	Watchers int  `yaml:"watchers,omitempty"`  // streams of changes
 	UnderWay Size `yaml:"proposals,omitempty"` // bytes of writes without an outcome, each shard
+	Backlog  Size `yaml:"backlog,omitempty"`   // bytes of writes that are committed and not yet applied, each shard
+	// PeerQueue is bytes that wait for other regions to take them, all together.
+	PeerQueue Size `yaml:"peer_queue,omitempty"`
 }
 
 // Peers tunes what this region does with others.
@@ -161,6 +164,8 @@ func (c Config) Defaults() Config {
 	or(&c.Limits.Scans, 128)
 	or(&c.Limits.Watchers, 20_000)
 	or(&c.Limits.UnderWay, 64<<20)
+	or(&c.Limits.Backlog, 64<<20)
+	or(&c.Limits.PeerQueue, 64<<20)
 	or(&c.Peers.UnreachableAfter, Duration(3*time.Second))
 	or(&c.Checkpoints.Interval, Duration(15*time.Second))
 	or(&c.Checkpoints.Keep, 40)

@@ -85,6 +85,9 @@ type Config struct {
 	// MaxUnderWay bounds the bytes of commands that were proposed here and have no outcome yet, by group (default 64 MiB).
 	MaxUnderWay int64
 
+	// MaxBacklog bounds the bytes of entries that are committed and not yet applied here, by group (default 64 MiB).
+	MaxBacklog int64
+
 	logFS vfs.FS // of the log store; nil for the disk. Tests have it fail.
 }
 
@@ -116,6 +119,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxUnderWay == 0 {
 		c.MaxUnderWay = 64 << 20
+	}
+	if c.MaxBacklog == 0 {
+		c.MaxBacklog = 64 << 20
 	}
 	if c.Listen == "" {
 		if self, ok := c.member(c.NodeID); ok {
@@ -185,6 +191,7 @@ func (c Config) Validate() error {
 		"%v: heartbeats come no more often than every fifth", c.LeaderLeaseTimeout, c.HeartbeatTimeout)
 	refuse(c.MaxCommand < 0 || c.MaxCommand > 1<<30, "MaxCommand: %d must be 1 to %d", c.MaxCommand, 1<<30)
 	refuse(c.MaxUnderWay < 0, "MaxUnderWay: %d must not be negative", c.MaxUnderWay)
+	refuse(c.MaxBacklog < 0, "MaxBacklog: %d must not be negative", c.MaxBacklog)
 	if len(errs) > 0 {
 		return fmt.Errorf("group config: %w", errors.Join(errs...))
 	}

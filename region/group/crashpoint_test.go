@@ -58,7 +58,7 @@ func openMember(fsys vfs.FS) (m *member, err error) {
 		return nil, err
 	}
 	m.group = &Group{shard: testShard, log: m.log, snapshots: snapshots}
-	m.group.fsm = &fsm{machine: m.machine, fs: fsys, dir: memberDir, position: &m.group.position, due: make(chan struct{}, 1),
+	m.group.fsm = &fsm{machine: m.machine, fs: fsys, dir: memberDir, position: &m.group.position, backlog: &m.group.backlog, due: make(chan struct{}, 1),
 		limitEntries: 1 << 40, limitBytes: 1 << 40}
 	for _, dir := range []string{memberDir, snapshots.dir, ""} {
 		if err := syncDir(fsys, dir); err != nil {

@@ -177,7 +177,7 @@ func TestADamagedEntryIsNotApplied(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := &damageable{toy: toy}
-	f := &fsm{machine: m, position: new(position), due: make(chan struct{}, 1), limitEntries: 100, limitBytes: 1 << 20}
+	f := &fsm{machine: m, position: new(position), backlog: new(Backlog), due: make(chan struct{}, 1), limitEntries: 100, limitBytes: 1 << 20}
 	entry := func(index uint64) *raft.Log {
 		data := []byte("command")
 		return &raft.Log{Index: index, Term: 1, Data: data, Extensions: appendChecksum(nil, data)}

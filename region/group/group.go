@@ -37,7 +37,8 @@ type Group struct {
 	started   atomic.Bool // Raft is there: others may ask
 	raft      *raft.Raft
 	reads     readRounds
-	underWay  *limit.Limit           // bytes of commands without an outcome
+	underWay  *limit.Limit // bytes of commands without an outcome
+	backlog   Backlog
 	heir      atomic.Pointer[Member] // to whom leadership was handed when the disk stalled; nil while it doesn't
 
 	leaderships *leaderships
@@ -109,8 +110,9 @@ func (h *Host) newGroup(shard uint32, machine Machine, first []Seat) (*Group, er
 		calls:  newCalls(), stopped: make(chan struct{}), ended: make(chan struct{}), watched: make(chan struct{}),
 	}
 	g.underWay = limit.New("shard_proposal_bytes", "bytes", h.cfg.MaxUnderWay, busyWait)
+	g.backlog.most = h.cfg.MaxBacklog
 	g.fsm = &fsm{
-		machine: machine, fs: vfs.Default, dir: dir, position: &g.position, due: make(chan struct{}, 1),
+		machine: machine, fs: vfs.Default, dir: dir, position: &g.position, backlog: &g.backlog, due: make(chan struct{}, 1),
 		limitEntries: spread(h.cfg.SnapshotEntries, h.cfg.NodeID, shard), limitBytes: spread(h.cfg.SnapshotBytes, h.cfg.NodeID, shard),
 	}
 	if err := g.reconcile(); err != nil {
@@ -220,6 +222,7 @@ func (g *Group) run(stable *shardStable) error {
 		return errors.Join(err, g.transport.Close())
 	}
 	g.transport.keepSilence(silence)
+	g.transport.inbox = make(chan raft.RPC)
 	notices := make(chan bool, 8)
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(cfg.NodeID)
@@ -234,10 +237,11 @@ func (g *Group) run(stable *shardStable) error {
 	rc.NoLegacyTelemetry = true
 	rc.TrailingLogs = cfg.TrailingEntries
 	rc.SnapshotThreshold = math.MaxUint64 // takeSnapshots decides
-	g.raft, err = raft.NewRaft(rc, g.fsm, g.log, stable, g.snapshots, g.transport)
+	g.raft, err = raft.NewRaft(rc, g.fsm, countedLog{g.log, &g.backlog}, stable, g.snapshots, g.transport)
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), g.transport.Close())
 	}
+	g.running.Go(func() { g.transport.pass(&g.backlog, g.raft.CommitIndex) })
 	silence.ask(g.raft)
 	g.transport.servesBy(g.isMember)
 	g.transport.leadBy(func() (term, commit uint64) {
@@ -259,6 +263,9 @@ func (g *Group) run(stable *shardStable) error {
 
 // UnderWay returns the bound on the bytes of commands that were proposed here and have no outcome yet.
 func (g *Group) UnderWay() *limit.Limit { return g.underWay }
+
+// Backlog returns the bound on what is committed here and not yet applied.
+func (g *Group) Backlog() *Backlog { return &g.backlog }
 
 // Shard returns the shard's number.
 func (g *Group) Shard() uint32 { return g.shard }

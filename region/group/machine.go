@@ -44,6 +44,7 @@ type fsm struct {
 	fs             vfs.FS
 	dir            string // the group's folder, for checkpoints under way
 	position       *position
+	backlog        *Backlog
 	configurations configurations
 	seen           uint64 // last command that Raft handed over
 	held           uint64 // commands at or below are in the machine already
@@ -59,6 +60,7 @@ var _ raft.FSM = (*fsm)(nil)
 // Apply hands a command to the machine, unless the machine came with it.
 func (f *fsm) Apply(entry *raft.Log) any {
 	f.seen = entry.Index
+	defer f.backlog.applied(entry.Index)
 	f.count(len(entry.Data))
 	if entry.Index <= f.held {
 		return errSkipped
@@ -126,6 +128,7 @@ func (f *fsm) Restore(archive io.ReadCloser) error {
 		return fmt.Errorf("restored state holds index %d, its snapshot said %d", applied, s.index)
 	}
 	f.seen, f.held = s.index, s.index
+	f.backlog.applied(s.index)
 	f.position.advance(s.index)
 	return nil
 }

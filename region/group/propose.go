@@ -24,8 +24,8 @@ type Proposal struct {
 // Propose has command replicated and applied, and returns its index and what the machine's Apply returned on this node. It
 // takes no longer than ctx and Config.ProposeTimeout allow. The command must not be changed any more.
 //
-// An error is one of *NotLeaderError, ErrUnavailable, ErrStopped, ErrTooLarge and, while Config.MaxUnderWay is used up,
-// *limit.Exhausted; where it is ErrIndefinite as well, the command may yet apply, and where it isn't, it will not.
+// An error is one of *NotLeaderError, ErrUnavailable, ErrStopped, ErrTooLarge and, while Config.MaxUnderWay or Config.MaxBacklog is used
+// up, *limit.Exhausted; where it is ErrIndefinite as well, the command may yet apply, and where it isn't, it will not.
 func (g *Group) Propose(ctx context.Context, command []byte) (index uint64, result any, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.host.cfg.ProposeTimeout)
 	defer cancel()
@@ -48,6 +48,9 @@ func (g *Group) Submit(ctx context.Context, command []byte) *Proposal {
 	}
 	if p.err == nil && g.host.Stalled() {
 		p.err = &NotLeaderError{Leader: g.Leader()}
+	}
+	if p.err == nil {
+		p.err = g.backlog.room(g.raft.CommitIndex())
 	}
 	size := int64(len(command))
 	if p.err == nil {

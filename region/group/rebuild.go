@@ -160,8 +160,8 @@ func (t *transport) keepSilence(s *silence) {
 	go s.filter(t.NetworkTransport.Consumer())
 }
 
-// Consumer returns the calls of other members.
-func (t *transport) Consumer() <-chan raft.RPC {
+// calls returns the calls of other members.
+func (t *transport) calls() <-chan raft.RPC {
 	if t.silence != nil {
 		return t.silence.rpcs
 	}

@@ -34,6 +34,7 @@ type transport struct {
 	holds    holds
 	damaged  func(error) // told of a snapshot here that is damaged
 	notices  notices
+	inbox    chan raft.RPC // what Consumer returns, where the backlog is bounded
 }
 
 var (

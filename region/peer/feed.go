@@ -38,6 +38,7 @@ type feed struct {
 
 func (f *feed) run(ctx context.Context) error {
 	replica, timing := f.shard.o.Replica, f.shard.o.Timing
+	defer f.out.close()
 	f.heardAt = time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -111,7 +112,9 @@ func (f *feed) step(now time.Time) (more bool, err error) {
 		if m.Entries, cost, err = f.out.batch(f.credit); err != nil {
 			return false, err
 		}
-		f.credit -= cost
+		if f.credit -= cost; f.credit <= 0 {
+			f.out.unload()
+		}
 		more = (more || len(f.out.ready) > 0) && f.credit > 0
 		f.server.entries.Add(uint64(len(m.Entries)))
 		f.server.bytes.Add(uint64(cost))

@@ -12,7 +12,7 @@ import (
 // Messages that come while the first one is looked at must not hold up the stream.
 func TestFirstMessageAmongOthers(t *testing.T) {
 	done := make(chan struct{})
-	in := newIntake()
+	in := newIntake(nil)
 	in.list = []*peerv1.PullRequest{{Cursor: 7}}
 	var waking sync.WaitGroup
 	defer waking.Wait()

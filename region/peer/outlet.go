@@ -8,6 +8,7 @@ import (
 	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/keyspace/mutant"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
+	"github.com/watershed-db/watershed/region/limit"
 	"github.com/watershed-db/watershed/region/shard"
 )
 
@@ -16,6 +17,8 @@ const (
 	maxHeld    = 1 << 12 // commands held back for one puller
 	maxBatch   = 1 << 20 // bytes of entries in a message, give or take one entry
 	entryExtra = 32      // what an entry costs beyond its command, in bytes of credit
+	heldExtra  = 256     // what a command that is held back takes here, in bytes
+	pointExtra = 128     // and each of its points
 )
 
 // outlet is the order in which one puller is told of the commands of a shard's log: those of the own region's sources at
@@ -24,12 +27,14 @@ type outlet struct {
 	replica Replica
 	self    crdt.RegionID
 	forward time.Duration
-	book    *book // what the puller told
+	book    *book        // what the puller told
+	queue   *limit.Limit // bytes that wait for pullers, of the whole node
 
 	scanned uint64 // all markers up to here were looked at
 	beyond  bool   // commands were wanted that the log no longer holds
 	held    []heldOut
 	ready   []readyOut // in order of sending
+	taken   int64      // of queue
 }
 
 // heldOut is a command that waits for the puller to get it from elsewhere.
@@ -86,7 +91,52 @@ func (b *book) has(h head) bool {
 	return true
 }
 
-// scan looks at the next markers. More is true where it left some.
+// size is what a held command takes here, roughly.
+func (h *heldOut) size() int64 { return heldExtra + pointExtra*int64(len(h.head.to)) }
+
+// size is what a command to be sent takes here.
+func (r *readyOut) size() int64 { return entryExtra + int64(len(r.raw)) }
+
+// take counts bytes that wait here. It fails with *limit.Exhausted.
+func (o *outlet) take(n int64) error {
+	if mutant.On("peer-queue-unbounded") {
+		return nil
+	}
+	if err := o.queue.Take(n); err != nil {
+		return err
+	}
+	o.taken += n
+	return nil
+}
+
+// give gives bytes back.
+func (o *outlet) give(n int64) {
+	if mutant.On("peer-queue-unbounded") {
+		return
+	}
+	o.queue.Give(n)
+	o.taken -= n
+}
+
+// close gives back all that waits here.
+func (o *outlet) close() { o.give(o.taken) }
+
+// makeRoom is called where there is no room for the command at an index, which is looked at again: first what is ready
+// goes out, then what is held back. An outlet that holds nothing fails with what there was no room for.
+func (o *outlet) makeRoom(index uint64, full error) (more bool, err error) {
+	o.scanned = index - 1
+	switch {
+	case len(o.ready) > 0:
+	case len(o.held) > 0:
+		o.free()
+	default:
+		return false, full
+	}
+	return true, nil
+}
+
+// scan looks at the next markers. More is true where it left some. It fails with *limit.Exhausted where nothing waits
+// here and there is no room for anything.
 func (o *outlet) scan(now time.Time) (more bool, err error) {
 	list, to, ok := o.replica.LatestOuts(o.scanned, maxScan)
 	if !ok {
@@ -109,10 +159,18 @@ func (o *outlet) scan(now time.Time) (more bool, err error) {
 			return false, err
 		case raw == nil || o.book.has(h):
 		case h.group == o.self:
-			o.ready = append(o.ready, readyOut{out.Index, raw})
+			r := readyOut{out.Index, raw}
+			if full := o.take(r.size()); full != nil {
+				return o.makeRoom(out.Index, full)
+			}
+			o.ready = append(o.ready, r)
 			size += len(raw)
 		case !mutant.On("source-not-forwarded"):
-			o.hold(heldOut{out.Index, now, h})
+			x := heldOut{out.Index, now, h}
+			if full := o.take(x.size()); full != nil {
+				return o.makeRoom(out.Index, full)
+			}
+			o.hold(x)
 		}
 	}
 	o.scanned = to
@@ -152,10 +210,24 @@ func (o *outlet) hold(h heldOut) {
 
 // free makes the first command that is held ready, if it is still wanted.
 func (o *outlet) free() {
-	if h := o.held[0]; !o.book.has(h.head) {
-		o.ready = append(o.ready, readyOut{index: h.index})
+	h := o.held[0]
+	left := h.size()
+	if !o.book.has(h.head) {
+		r := readyOut{index: h.index}
+		left -= r.size()
+		o.ready = append(o.ready, r)
 	}
+	o.give(left)
 	o.held = o.held[1:]
+}
+
+// unload lets go of the commands that are ready: they are read again when they are sent. A puller that takes its time
+// must not keep others waiting.
+func (o *outlet) unload() {
+	for i := range o.ready {
+		o.give(int64(len(o.ready[i].raw)))
+		o.ready[i].raw = nil
+	}
 }
 
 // read returns the command at an index of the log with its head, nil where the log no longer holds it.
@@ -212,6 +284,7 @@ func (o *outlet) batch(credit int64) (list []*peerv1.Entry, cost int64, err erro
 	for len(o.ready) > 0 && cost < min(credit, maxBatch) {
 		r := o.ready[0]
 		o.ready = o.ready[1:]
+		o.give(r.size())
 		raw := r.raw
 		if raw == nil {
 			if raw, _, err = o.read(r.index); err != nil {

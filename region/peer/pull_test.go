@@ -223,7 +223,7 @@ func serveFollower(t *testing.T, r *peertest.Region, address string) string {
 		t.Fatal(err)
 	}
 	sh := peer.New(peer.Options{Identity: r.ID, Replica: follower{r.Replica}})
-	s := peer.NewServer(r.ID, func(uint32) (*peer.Shard, group.Member) { return sh, group.Member{} }, func(node string) string { return map[string]string{"leader": address}[node] }, nil)
+	s := peer.NewServer(r.ID, func(uint32) (*peer.Shard, group.Member) { return sh, group.Member{} }, func(node string) string { return map[string]string{"leader": address}[node] }, nil, nil)
 	g := grpc.NewServer(grpc.WaitForHandlers(true))
 	peerv1.RegisterPeerServiceServer(g, s)
 	serving := make(chan error, 1)

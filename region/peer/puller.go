@@ -116,6 +116,13 @@ func (p *puller) run(ctx context.Context) {
 		} else {
 			next++
 		}
+		if wait := router.RetryAfter(err); wait > 0 { // it has said when it has room
+			next--
+			if rest(ctx, min(max(wait, pause), longestRest)) != nil {
+				return
+			}
+			continue
+		}
 		// A node that does not lead is passed at once; after a round of them there is a pause.
 		if failed++; failed%len(p.peer.Addresses) != 0 {
 			continue
@@ -126,6 +133,9 @@ func (p *puller) run(ctx context.Context) {
 		pause = min(2*pause, p.timing.LastPause)
 	}
 }
+
+// longestRest bounds how long a peer may put a puller off.
+const longestRest = 2 * time.Second
 
 // leaderOf returns which address an error names as the leader's, -1 for none that this node was told to dial.
 func (p *puller) leaderOf(err error) int {

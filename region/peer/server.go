@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,10 +13,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/watershed-db/watershed/crdt"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	"github.com/watershed-db/watershed/region/group"
+	"github.com/watershed-db/watershed/region/limit"
 	"github.com/watershed-db/watershed/region/router"
 )
 
@@ -28,6 +31,7 @@ type Server struct {
 	shard    func(number uint32) (*Shard, group.Member)
 	address  func(node string) string
 	logger   hclog.Logger
+	queue    *limit.Limit
 	refused  *refusals
 	entries  atomic.Uint64
 	bytes    atomic.Uint64
@@ -38,14 +42,17 @@ type Server struct {
 }
 
 // NewServer returns a Server for the shards of a node. shard returns one by its number; where the node has none of it, who
-// may lead it. address names the gRPC address of a node of the own region.
+// may lead it. address names the gRPC address of a node of the own region. queue bounds the bytes that wait for pullers, and
+// what they have said that waits to be looked at; nil for no bound.
 func NewServer(id Identity, shard func(number uint32) (*Shard, group.Member), address func(node string) string,
-	logger hclog.Logger,
+	queue *limit.Limit, logger hclog.Logger,
 ) *Server {
 	if logger == nil {
 		logger = hclog.NewNullLogger()
 	}
-	return &Server{id: id, shard: shard, address: address, logger: logger, refused: newRefusals(logger), quit: make(chan struct{})}
+	return &Server{
+		id: id, shard: shard, address: address, logger: logger, queue: queue, refused: newRefusals(logger), quit: make(chan struct{}),
+	}
 }
 
 // Refused returns how many calls of other regions were refused, by reason.
@@ -110,18 +117,20 @@ func (s *Server) Pull(stream grpc.BidiStreamingServer[peerv1.PullRequest, peerv1
 	defer s.streams.Done()
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	in := newIntake()
+	in := newIntake(s.queue)
+	defer in.close()
 	go in.receive(stream)
 	first, err := in.first(ctx, s.quit)
 	if err != nil {
-		return err
+		return router.Status(err, s.address)
 	}
 	sh, err := s.admit(first.Hello)
 	if err != nil {
 		return err
 	}
 	f := &feed{server: s, shard: sh, stream: stream, in: in, registry: first.Registry, last: map[crdt.GenerationID]*Standing{}}
-	f.out = &outlet{replica: sh.o.Replica, self: s.id.Self, forward: sh.o.Timing.Forward, book: newBook(), scanned: first.Cursor}
+	f.out = &outlet{replica: sh.o.Replica, self: s.id.Self, forward: sh.o.Timing.Forward, book: newBook(), queue: s.queue,
+		scanned: first.Cursor}
 	err = f.run(ctx)
 	if errors.Is(err, ErrProtocol) {
 		return s.refused.note("protocol", fmt.Sprintf("region %s: %v", first.Hello.Region, err))
@@ -131,29 +140,58 @@ func (s *Server) Pull(stream grpc.BidiStreamingServer[peerv1.PullRequest, peerv1
 
 // intake gathers what a puller says.
 type intake struct {
-	wake chan struct{} // has a value when there is anything new
-	mu   sync.Mutex
-	list []*peerv1.PullRequest
-	err  error
+	wake  chan struct{} // has a value when there is anything new
+	queue *limit.Limit  // of bytes
+	mu    sync.Mutex
+	list  []*peerv1.PullRequest
+	size  int64 // of list, in bytes
+	err   error
 }
 
 // maxIntake bounds the messages of a puller that wait to be looked at.
 const maxIntake = 1 << 10
 
-func newIntake() *intake { return &intake{wake: make(chan struct{}, 1)} }
+func newIntake(queue *limit.Limit) *intake {
+	return &intake{wake: make(chan struct{}, 1), queue: queue}
+}
+
+// add takes a message in, or what ended the stream.
+func (in *intake) add(m *peerv1.PullRequest, err error) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	size := int64(proto.Size(m))
+	switch {
+	case err != nil:
+	case in.err != nil: // it is over
+		err = in.err
+	case len(in.list) == maxIntake:
+		err = fmt.Errorf("%w: %d messages wait", ErrProtocol, maxIntake)
+	default:
+		err = in.queue.Take(size)
+	}
+	if in.err = err; err == nil {
+		in.list, in.size = append(in.list, m), in.size+size
+	}
+	return err
+}
+
+// close has nothing more taken in.
+func (in *intake) close() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.err = errors.Join(in.err, io.EOF)
+	in.clear()
+}
+
+func (in *intake) clear() {
+	in.queue.Give(in.size)
+	in.list, in.size = nil, 0
+}
 
 // receive takes in the puller's messages until the stream ends.
 func (in *intake) receive(stream grpc.BidiStreamingServer[peerv1.PullRequest, peerv1.PullResponse]) {
 	for {
-		m, err := stream.Recv()
-		in.mu.Lock()
-		if err == nil && len(in.list) == maxIntake {
-			err = fmt.Errorf("%w: %d messages wait", ErrProtocol, maxIntake)
-		}
-		if in.err = err; err == nil {
-			in.list = append(in.list, m)
-		}
-		in.mu.Unlock()
+		err := in.add(stream.Recv())
 		select {
 		case in.wake <- struct{}{}:
 		default:
@@ -169,7 +207,7 @@ func (in *intake) take() ([]*peerv1.PullRequest, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	list := in.list
-	in.list = nil
+	in.clear()
 	return list, in.err
 }
 

@@ -3,6 +3,7 @@ package replica
 import (
 	"slices"
 
+	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/limit"
 	"github.com/watershed-db/watershed/region/shard"
 )
@@ -27,3 +28,14 @@ func (r *Replica) UnderWay() *limit.Limit {
 	}
 	return new(limit.Limit)
 }
+
+// Backlog returns the bound on what is committed here and not yet applied: none where the replica is out.
+func (r *Replica) Backlog() *group.Backlog {
+	if g := r.life.Load().group; g != nil {
+		return g.Backlog()
+	}
+	return new(group.Backlog)
+}
+
+// Held returns the bytes of the tables that wait in memory to be written, and how often a command had to wait for them.
+func (r *Replica) Held() (bytes int64, stalls uint64) { return r.life.Load().machine.Held() }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -84,6 +85,17 @@ func exhausted(err error) *limit.Exhausted {
 		}
 	}
 	return nil
+}
+
+// RetryAfter returns how long the caller of a RESOURCE_EXHAUSTED status is to wait, 0 where it does not say.
+func RetryAfter(err error) time.Duration {
+	if status.Code(err) != codes.ResourceExhausted {
+		return 0
+	}
+	if e := exhausted(err); e != nil {
+		return max(e.Wait, 0)
+	}
+	return 0
 }
 
 func withDetail(code codes.Code, err error, detail *watershedv1.ErrorDetail) error {

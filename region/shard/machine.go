@@ -212,6 +212,9 @@ func (m *Machine) Copy(dir string) (index uint64, chain crdt.Hash, err error) {
 	return m.o.Store.Checkpoint(dir)
 }
 
+// Held returns the bytes of the store's tables in memory, and how often a command had to wait for one to be written.
+func (m *Machine) Held() (bytes int64, stalls uint64) { return m.o.Store.Held() }
+
 // Restore replaces everything with the checkpoint in dir, or nothing where it fails.
 func (m *Machine) Restore(dir string) error {
 	m.mu.Lock()

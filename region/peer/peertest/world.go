@@ -17,6 +17,7 @@ import (
 	"github.com/watershed-db/watershed/crdt"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	"github.com/watershed-db/watershed/region/group"
+	"github.com/watershed-db/watershed/region/limit"
 	"github.com/watershed-db/watershed/region/peer"
 	"github.com/watershed-db/watershed/region/replica"
 	"github.com/watershed-db/watershed/region/shard"
@@ -37,6 +38,8 @@ type Options struct {
 	Timing peer.Timing
 	// Group adjusts the nodes' Raft configuration.
 	Group func(*group.Config)
+	// Queue bounds what waits for pullers in every region, see peer.NewServer.
+	Queue *limit.Limit
 	// Lead runs beside the pulling while a region leads its shard.
 	Lead   func(ctx context.Context, r *Region)
 	Logger hclog.Logger
@@ -105,7 +108,8 @@ func (w *World) start(name string, names []string, l net.Listener, o Options) *R
 	if o.Lead != nil {
 		r.Replica.Lead(func(ctx context.Context) { o.Lead(ctx, r) })
 	}
-	r.Server = peer.NewServer(r.ID, func(uint32) (*peer.Shard, group.Member) { return r.Shard, group.Member{} }, func(string) string { return r.Address }, o.Logger.Named(name))
+	r.Server = peer.NewServer(r.ID, func(uint32) (*peer.Shard, group.Member) { return r.Shard, group.Member{} }, func(string) string { return r.Address }, o.Queue,
+		o.Logger.Named(name))
 	g := grpc.NewServer(grpc.WaitForHandlers(true))
 	peerv1.RegisterPeerServiceServer(g, r.Server)
 	serving := make(chan error, 1)
