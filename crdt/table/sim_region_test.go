@@ -107,7 +107,7 @@ func (w *world) raise(r *region) {
 // where the last region that held one so far is lost as well.
 func (w *world) seal() {
 	for _, r := range w.regions {
-		if r.cutAt != 0 {
+		if r.cutAt != 0 && !r.removed {
 			return
 		}
 	}
@@ -117,7 +117,9 @@ func (w *world) seal() {
 		}
 		seal := Marks{}
 		for _, r := range w.regions {
-			seal.Join(Marks{a: r.marks[a]})
+			if !r.removed {
+				seal.Join(Marks{a: r.marks[a]})
+			}
 		}
 		w.told[a] = seal[a]
 		if w.need[a].Position > seal[a].Position { // what it told of was lost with it
@@ -169,20 +171,55 @@ func (w *world) restore(i int) {
 			r = c
 		}
 	}
-	r.skew, r.copies = old.skew, nil
-	w.regions[i] = r
-	for id := range old.held {
-		if !slices.ContainsFunc(w.regions, func(s *region) bool { return s.held[id] != nil }) {
-			w.lost[id] = true
-			w.count("lost")
-		}
-	}
+	r.skew = old.skew
+	w.replace(i, r, "lost")
 	if _, err := w.told.Begin(old.actor, 0); err == nil { // the seeded bug: it goes on as if nothing had happened
 		r.actor, r.admitted = old.actor, true
 		return
 	}
-	w.members = slices.DeleteFunc(w.members, func(a Actor) bool { return a == old.actor })
-	w.departed = append(w.departed, old.actor)
-	r.admitted = false
+	w.leave(old.actor)
+	w.enter(r)
+}
+
+// replace puts another copy in a region's place, and counts what no region holds any more.
+func (w *world) replace(i int, r *region, how string) {
+	old := w.regions[i]
+	w.regions[i] = r
+	for id := range old.held {
+		if !slices.ContainsFunc(w.regions, func(s *region) bool { return s.held[id] != nil }) {
+			w.lost[id] = true
+			w.count(how)
+		}
+	}
+}
+
+func (w *world) leave(a Actor) {
+	w.members = slices.DeleteFunc(w.members, func(b Actor) bool { return a == b })
+	w.departed = append(w.departed, a)
+}
+
+// enter makes a region a member under a number that was never given. It takes writes once it is admitted.
+func (w *world) enter(r *region) {
+	r.admitted, r.copies = false, nil
 	w.join(r, slices.Max(slices.Collect(maps.Keys(w.told)))+1)
+}
+
+// remove has the others go on without a region that is cut off. It goes on as well, and does not know.
+func (w *world) remove(r *region) {
+	if r.cutAt != 0 && !r.removed && len(w.members) > 2 {
+		r.removed = true
+		w.leave(r.actor)
+	}
+}
+
+// takeBack has a removed region return as a new one: with what it holds, or with nothing where that goes beyond its seal.
+func (w *world) takeBack(i int) {
+	r := w.regions[i]
+	w.count("taken back")
+	if w.void(r) {
+		r = newRegion()
+		w.replace(i, r, "given up")
+	}
+	r.removed = false
+	w.enter(r)
 }

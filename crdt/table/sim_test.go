@@ -16,10 +16,10 @@ import (
 var simSeeds = flag.String("sim.seeds", "0:150", "first and one past the last seed of TestSimulation")
 
 // TestSimulation plays deployments step by step from a seed: sessions that retry in other regions, also after their end;
-// regions that are cut off for weeks and go on writing, that lose their disks and come back from an old copy or from
-// nothing, with clocks that are wrong; logs that are cut short, so that state travels instead. At every step a value must
-// read as the operations that its copy holds say. Once all is healed, all regions must hold the same bytes, and all
-// operations that were acknowledged and not lost with a region's disks.
+// regions that are cut off for weeks and go on writing, some of them removed meanwhile; that lose their disks and come back
+// from an old copy or from nothing; with clocks that are wrong; logs that are cut short, so that state travels instead. At
+// every step a value must read as the operations that its copy holds say. Once all is healed, all regions must hold the
+// same bytes, and all operations that were acknowledged, but for those lost with a region's disks or its removal.
 //
 //	go test ./crdt/table -run TestSimulation -sim.seeds 0:5000
 func TestSimulation(t *testing.T) {
@@ -43,7 +43,7 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	for _, what := range []string{"taken", "held", "expired", "ahead", "full", "elsewhere", "by state", "restored", "rebuilt",
-		"lost", "floor", "cut for a week"} {
+		"lost", "given up", "taken back", "floor", "cut for a week"} {
 		if stats[what] == 0 {
 			t.Errorf("never %s: %v", what, stats)
 		}
@@ -98,7 +98,8 @@ type region struct {
 	actor    Actor
 	skew     int64
 	cutAt    int64 // 0 while connected
-	admitted bool
+	removed  bool  // while it was cut off, and does not know it
+	admitted bool  // takes writes
 	marks    Marks
 	sessions *Sessions
 	values   map[int]Value // empty ones may be missing
@@ -176,13 +177,15 @@ func (w *world) step() {
 	case n < 93:
 		r.cutLogs(w.rng)
 	case n < 95:
-		w.cutOrHeal(r)
+		w.cutOrHeal(w.rng.IntN(len(w.regions)))
 	case n < 97:
 		r.copies = append(r.copies, r.clone())
 	case n < 98:
 		r.skew = (w.rng.Int64N(5) - 2) * minute / 2
-	case n < 99 && r.cutAt == 0:
+	case n < 99:
 		w.restore(w.rng.IntN(len(w.regions)))
+	case n < 100:
+		w.remove(r)
 	}
 }
 
@@ -334,7 +337,8 @@ func (w *world) closeSessions(r *region) {
 	}
 }
 
-func (w *world) cutOrHeal(r *region) {
+func (w *world) cutOrHeal(i int) {
+	r := w.regions[i]
 	if r.cutAt == 0 {
 		r.cutAt = w.now
 		return
@@ -342,7 +346,9 @@ func (w *world) cutOrHeal(r *region) {
 	if w.now-r.cutAt > 7*day {
 		w.count("cut for a week")
 	}
-	r.cutAt = 0
+	if r.cutAt = 0; r.removed {
+		w.takeBack(i)
+	}
 }
 
 // value returns a region's value of a key, which the caller may change.
@@ -402,8 +408,10 @@ func (w *world) sameBytes(what string) {
 
 // finish heals all, and compares before and after the floor has passed everything.
 func (w *world) finish() {
-	for _, r := range w.regions {
-		r.cutAt, r.skew = 0, 0
+	for i, r := range w.regions {
+		if r.skew = 0; r.cutAt != 0 {
+			w.cutOrHeal(i)
+		}
 	}
 	w.converge()
 	w.sameBytes("healed")
