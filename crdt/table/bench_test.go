@@ -80,7 +80,7 @@ func BenchmarkJoinDelta(b *testing.B) {
 	})
 }
 
-// BenchmarkJoinState joins two values of 1,000 sessions or elements, of which 1 in 10 differ.
+// BenchmarkJoinState joins a value of 1,000 sessions or elements again and again: only the first time something is new.
 func BenchmarkJoinState(b *testing.B) {
 	forBench(b, func(b *testing.B, t Type) {
 		v, _ := benchValue(t, 1000)

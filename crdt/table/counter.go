@@ -3,7 +3,6 @@ package table
 import (
 	"cmp"
 	"encoding/binary"
-	"maps"
 	"slices"
 
 	"github.com/watershed-db/watershed/keyspace/mutant"
@@ -13,7 +12,7 @@ import (
 type Counter struct {
 	floor    int64
 	base     Sum // of sessions born before floor
-	sessions map[SessionID]tally
+	sessions list[SessionID, tally]
 }
 
 type tally struct {
@@ -30,8 +29,8 @@ type amount struct {
 // Total returns the sum of all increments.
 func (c *Counter) Total() Sum {
 	total := c.base
-	for _, t := range c.sessions {
-		total = total.plus(t.total())
+	for _, p := range c.sessions {
+		total = total.plus(p.value.total())
 	}
 	return total
 }
@@ -46,7 +45,7 @@ func (t tally) total() Sum {
 
 // Apply implements Value.
 func (c *Counter) Apply(o *Op) bool {
-	t := c.sessions[o.ID.Session]
+	t, _ := c.sessions.get(o.ID.Session)
 	if o.ID.Session.Born < c.floor || o.ID.Sequence <= t.prefix {
 		if !mutant.On("retry-counted-twice") {
 			return false
@@ -59,37 +58,28 @@ func (c *Counter) Apply(o *Op) bool {
 		return false
 	}
 	t.above = slices.Insert(t.above, i, amount{o.ID.Sequence, o.Amount})
-	c.put(o.ID.Session, t)
+	c.sessions.set(o.ID.Session, t)
 	return true
 }
 
 func (a amount) compare(sequence uint64) int { return cmp.Compare(a.sequence, sequence) }
 
-func (c *Counter) put(id SessionID, t tally) {
-	if c.sessions == nil {
-		c.sessions = make(map[SessionID]tally)
-	}
-	c.sessions[id] = t
-}
-
 // Join implements Value.
 func (c *Counter) Join(other Value) bool {
 	o := other.(*Counter)
-	changed := o.floor > c.floor
-	if changed {
+	raised := o.floor > c.floor
+	if raised {
 		c.floor, c.base = o.floor, o.base
-		maps.DeleteFunc(c.sessions, func(id SessionID, _ tally) bool { return id.Born < c.floor })
+		c.sessions = slices.Delete(c.sessions, 0, bornBelow(c.sessions, c.floor))
 	}
-	for id, theirs := range o.sessions {
-		if id.Born < c.floor {
-			continue
+	theirs := o.sessions[bornBelow(o.sessions, c.floor):]
+	return c.sessions.join(theirs, func(_ SessionID, ours *tally, theirs tally) bool {
+		if ours.covers(theirs) {
+			return false
 		}
-		if ours := c.sessions[id]; !ours.covers(theirs) {
-			c.put(id, ours.join(theirs))
-			changed = true
-		}
-	}
-	return changed
+		*ours = ours.join(theirs)
+		return true
+	}) || raised
 }
 
 // covers reports whether joining o would change nothing.
@@ -126,22 +116,26 @@ func (t tally) join(o tally) tally {
 // Fold implements Value.
 func (c *Counter) Fold(s *Sessions) {
 	c.floor = max(c.floor, s.Floor())
-	for id, t := range c.sessions {
-		if id.Born < c.floor {
-			c.base = c.base.plus(t.total())
-			delete(c.sessions, id)
-			continue
-		}
-		prefix, n := s.Prefix(id), 0
-		for ; n < len(t.above) && t.above[n].sequence <= prefix; n++ {
-			t.prefix = t.above[n].sequence
-			t.sum = t.sum.plus(sumOf(t.above[n].by))
-		}
-		if n > 0 {
-			t.above = slices.Delete(t.above, 0, n)
-			c.sessions[id] = t
+	n := bornBelow(c.sessions, c.floor)
+	for _, p := range c.sessions[:n] {
+		c.base = c.base.plus(p.value.total())
+	}
+	c.sessions = slices.Delete(c.sessions, 0, n)
+	for i := range c.sessions {
+		if t := &c.sessions[i].value; len(t.above) > 0 {
+			t.fold(s.Prefix(c.sessions[i].key))
 		}
 	}
+}
+
+// fold moves increments up to a prefix into t's own, which ends with the last of them.
+func (t *tally) fold(prefix uint64) {
+	n := 0
+	for ; n < len(t.above) && t.above[n].sequence <= prefix; n++ {
+		t.prefix = t.above[n].sequence
+		t.sum = t.sum.plus(sumOf(t.above[n].by))
+	}
+	t.above = slices.Delete(t.above, 0, n)
 }
 
 // Empty implements Value. A counter that nothing was ever added to is empty; one that has come back to zero is as well,
@@ -154,9 +148,9 @@ func (c *Counter) Append(b []byte) []byte {
 	b = appendSum(b, c.base)
 	b = binary.AppendUvarint(b, uint64(len(c.sessions)))
 	since := c.floor
-	for _, id := range inOrder(c.sessions) {
-		t := c.sessions[id]
-		b = binary.AppendUvarint(appendSession(b, id, since), t.prefix)
+	for _, p := range c.sessions {
+		t := p.value
+		b = binary.AppendUvarint(appendSession(b, p.key, since), t.prefix)
 		if t.prefix > 0 {
 			b = appendSum(b, t.sum)
 		}
@@ -167,7 +161,7 @@ func (c *Counter) Append(b []byte) []byte {
 			b = binary.AppendVarint(b, a.by)
 			last = a.sequence
 		}
-		since = id.Born
+		since = p.key.Born
 	}
 	return b
 }
@@ -175,21 +169,18 @@ func (c *Counter) Append(b []byte) []byte {
 func (r *reader) counter() *Counter {
 	r.head(version, kindCounter)
 	c := &Counter{floor: r.millis(0), base: r.sum()}
-	r.sessions(c.floor, func(id SessionID) {
+	c.sessions = readSessions(r, c.floor, func() tally {
 		t := tally{prefix: r.uvarint()}
 		if t.prefix > 0 {
 			t.sum = r.sum()
 		}
-		n := r.size()
-		if t.prefix == 0 && n == 0 {
-			r.fail("a session of nothing")
-		}
+		n := r.sessionSize(t.prefix)
 		last := t.prefix
 		for i := 0; i < n && !r.failed(); i++ {
 			last = r.above(last)
 			t.above = append(t.above, amount{last, r.varint()})
 		}
-		c.put(id, t)
+		return t
 	})
 	return c
 }

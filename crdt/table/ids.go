@@ -2,7 +2,6 @@ package table
 
 import (
 	"encoding/binary"
-	"maps"
 	"slices"
 )
 
@@ -10,7 +9,7 @@ import (
 // What a prefix or the floor covers is a promise of whoever folded (Sessions): nothing else lies below it.
 type ids struct {
 	floor    int64
-	sessions map[SessionID]run // born at or after floor, none of them empty
+	sessions list[SessionID, run] // born at or after floor, none of them empty
 }
 
 type run struct {
@@ -22,11 +21,15 @@ func (s *ids) has(id ID) bool {
 	if id.Session.Born < s.floor {
 		return true
 	}
-	r, ok := s.sessions[id.Session]
-	if !ok || id.Sequence <= r.prefix {
-		return ok
+	r, ok := s.sessions.get(id.Session)
+	return ok && r.has(id.Sequence)
+}
+
+func (r run) has(sequence uint64) bool {
+	if sequence <= r.prefix {
+		return true
 	}
-	_, ok = slices.BinarySearch(r.above, id.Sequence)
+	_, ok := slices.BinarySearch(r.above, sequence)
 	return ok
 }
 
@@ -35,18 +38,11 @@ func (s *ids) add(id ID) bool {
 	if s.has(id) {
 		return false
 	}
-	r := s.sessions[id.Session]
+	r, _ := s.sessions.get(id.Session)
 	i, _ := slices.BinarySearch(r.above, id.Sequence)
 	r.above = slices.Insert(r.above, i, id.Sequence)
-	s.put(id.Session, r)
+	s.sessions.set(id.Session, r)
 	return true
-}
-
-func (s *ids) put(session SessionID, r run) {
-	if s.sessions == nil {
-		s.sessions = make(map[SessionID]run)
-	}
-	s.sessions[session] = r
 }
 
 // raise drops the sessions that a higher floor covers, and reports whether it is higher.
@@ -55,23 +51,27 @@ func (s *ids) raise(floor int64) bool {
 		return false
 	}
 	s.floor = floor
-	maps.DeleteFunc(s.sessions, func(id SessionID, _ run) bool { return id.Born < floor })
+	s.sessions = slices.Delete(s.sessions, 0, bornBelow(s.sessions, floor))
 	return true
+}
+
+// bornBelow returns how many of the sessions were born below a floor.
+func bornBelow[V any](sessions list[SessionID, V], floor int64) int {
+	n, _ := sessions.find(SessionID{Born: floor})
+	return n
 }
 
 // join adds what o holds, and reports whether s changed.
 func (s *ids) join(o *ids) bool {
-	changed := s.raise(o.floor)
-	for id, theirs := range o.sessions {
-		if id.Born < s.floor {
-			continue
+	raised := s.raise(o.floor)
+	theirs := o.sessions[bornBelow(o.sessions, s.floor):]
+	return s.sessions.join(theirs, func(_ SessionID, ours *run, theirs run) bool {
+		if ours.covers(theirs) {
+			return false
 		}
-		if ours := s.sessions[id]; !ours.covers(theirs) {
-			s.put(id, ours.join(theirs))
-			changed = true
-		}
-	}
-	return changed
+		*ours = ours.join(theirs)
+		return true
+	}) || raised
 }
 
 // covers reports whether joining o would change nothing.
@@ -79,10 +79,7 @@ func (r run) covers(o run) bool {
 	if o.prefix > r.prefix {
 		return false
 	}
-	return !slices.ContainsFunc(o.above, func(sequence uint64) bool {
-		_, found := slices.BinarySearch(r.above, sequence)
-		return sequence > r.prefix && !found
-	})
+	return !slices.ContainsFunc(o.above, func(sequence uint64) bool { return !r.has(sequence) })
 }
 
 func (r run) join(o run) run {
@@ -98,11 +95,14 @@ func (r run) join(o run) run {
 // folded by the same k are equal.
 func (s *ids) fold(k *Sessions) {
 	s.raise(k.Floor())
-	for id, r := range s.sessions {
-		if n := countTo(r.above, k.Prefix(id)); n > 0 {
+	for i := range s.sessions {
+		r := &s.sessions[i].value
+		if len(r.above) == 0 {
+			continue
+		}
+		if n := countTo(r.above, k.Prefix(s.sessions[i].key)); n > 0 {
 			r.prefix = r.above[n-1]
 			r.above = slices.Delete(r.above, 0, n)
-			s.sessions[id] = r
 		}
 	}
 }
@@ -116,59 +116,62 @@ func countTo(above []uint64, limit uint64) int {
 	return i
 }
 
-// inOrder returns a map's sessions in order.
-func inOrder[V any](m map[SessionID]V) []SessionID {
-	return slices.SortedFunc(maps.Keys(m), SessionID.Compare)
-}
-
 // appendTo appends floor, number of sessions, and of each: id, prefix, number above, differences.
 func (s *ids) appendTo(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(s.floor))
 	b = binary.AppendUvarint(b, uint64(len(s.sessions)))
 	since := s.floor
-	for _, id := range inOrder(s.sessions) {
-		r := s.sessions[id]
-		b = binary.AppendUvarint(appendSession(b, id, since), r.prefix)
+	for _, p := range s.sessions {
+		r := p.value
+		b = binary.AppendUvarint(appendSession(b, p.key, since), r.prefix)
 		b = binary.AppendUvarint(b, uint64(len(r.above)))
 		last := r.prefix
 		for _, sequence := range r.above {
 			b = binary.AppendUvarint(b, sequence-last-1)
 			last = sequence
 		}
-		since = id.Born
+		since = p.key.Born
 	}
 	return b
 }
 
 func (r *reader) ids() ids {
 	s := ids{floor: r.millis(0)}
-	r.sessions(s.floor, func(id SessionID) {
+	s.sessions = readSessions(r, s.floor, func() run {
 		x := run{prefix: r.uvarint()}
-		n := r.size()
-		if x.prefix == 0 && n == 0 {
-			r.fail("a session of nothing")
-		}
+		n := r.sessionSize(x.prefix)
 		last := x.prefix
 		for i := 0; i < n && !r.failed(); i++ {
 			last = r.above(last)
 			x.above = append(x.above, last)
 		}
-		s.put(id, x)
+		return x
 	})
 	return s
 }
 
-// sessions takes a number of sessions in order, born at or after floor, with what body takes behind each.
-func (r *reader) sessions(floor int64, body func(SessionID)) {
+// sessionSize takes how many sequences beyond its prefix a session has, which is not empty.
+func (r *reader) sessionSize(prefix uint64) int {
+	n := r.size()
+	if prefix == 0 && n == 0 {
+		r.fail("a session of nothing")
+	}
+	return n
+}
+
+// readSessions takes a number of sessions in order, born at or after floor, with the value that stands behind each.
+func readSessions[V any](r *reader, floor int64, value func() V) list[SessionID, V] {
 	last := SessionID{Born: floor}
 	n := r.size()
+	l := make(list[SessionID, V], 0, min(n, len(r.b)/10)) // none takes less than 10 bytes
 	for i := 0; i < n && !r.failed(); i++ {
 		id := r.session(last.Born)
 		if i > 0 && last.Compare(id) >= 0 {
 			r.fail("sessions out of order")
-			return
+			break
 		}
 		last = id
-		body(id)
+		l = append(l, pair[SessionID, V]{id, value()})
 	}
+	return l
 }

@@ -2,8 +2,6 @@ package table
 
 import (
 	"encoding/binary"
-	"maps"
-	"slices"
 
 	"github.com/watershed-db/watershed/keyspace/mutant"
 )
@@ -12,41 +10,36 @@ import (
 // region has passed it.
 type LWWSet struct {
 	floor    int64
-	elements map[string]write
+	elements list[element, write]
 }
 
 // Elements returns the elements in order.
 func (s *LWWSet) Elements() []string {
 	var in []string
-	for element, w := range s.elements {
-		if !w.removed {
-			in = append(in, element)
+	for _, p := range s.elements {
+		if !p.value.removed {
+			in = append(in, string(p.key))
 		}
 	}
-	slices.Sort(in)
 	return in
 }
 
 // Stamp returns the stamp of an element's last write, zero where none is kept, and whether the element is in the set.
-func (s *LWWSet) Stamp(element []byte) (Stamp, bool) {
-	w, ok := s.elements[string(element)]
+func (s *LWWSet) Stamp(of []byte) (Stamp, bool) {
+	w, ok := s.elements.get(element(of))
 	return w.stamp, ok && !w.removed
 }
 
 // Apply implements Value.
 func (s *LWWSet) Apply(o *Op) bool {
-	return s.put(string(o.Data), write{o.Stamp(), o.Kind == Remove}, 0)
-}
-
-// put takes a write from a copy whose floor was the given one, not above s's own.
-func (s *LWWSet) put(element string, w write, floor int64) bool {
-	if floor < s.floor && w.below(s.floor) || !w.after(s.elements[element], 0) {
+	w := write{o.Stamp(), o.Kind == Remove}
+	if s.floor > 0 && w.below(s.floor) {
 		return false
 	}
-	if s.elements == nil {
-		s.elements = make(map[string]write)
+	if last, _ := s.elements.get(element(o.Data)); !w.after(last, 0) {
+		return false
 	}
-	s.elements[element] = w
+	s.elements.set(element(o.Data), w)
 	return true
 }
 
@@ -54,24 +47,25 @@ func (s *LWWSet) put(element string, w write, floor int64) bool {
 // lacks was removed.
 func (s *LWWSet) Join(other Value) bool {
 	o := other.(*LWWSet)
-	changed := o.floor > s.floor
-	if changed {
-		maps.DeleteFunc(s.elements, func(_ string, w write) bool { return w.below(o.floor) })
+	raised := o.floor > s.floor
+	if raised {
+		s.elements.filter(func(_ element, w *write) bool { return !w.below(o.floor) })
 		s.floor = o.floor
 	}
-	for element, w := range o.elements {
-		if s.put(element, w, o.floor) {
-			changed = true
+	return s.elements.join(o.elements, func(_ element, ours *write, theirs write) bool {
+		if o.floor < s.floor && theirs.below(s.floor) || !theirs.after(*ours, 0) {
+			return false
 		}
-	}
-	return changed
+		*ours = theirs
+		return true
+	}) || raised
 }
 
 // Fold implements Value.
 func (s *LWWSet) Fold(k *Sessions) {
 	s.floor = max(s.floor, k.Floor())
-	maps.DeleteFunc(s.elements, func(_ string, w write) bool {
-		return w.forgotten(s.floor) || w.removed && mutant.On("removal-forgotten")
+	s.elements.filter(func(_ element, w *write) bool {
+		return !w.forgotten(s.floor) && !(w.removed && mutant.On("removal-forgotten"))
 	})
 }
 
@@ -82,8 +76,8 @@ func (s *LWWSet) Empty() bool { return len(s.elements) == 0 }
 func (s *LWWSet) Append(b []byte) []byte {
 	b = binary.AppendUvarint(append(b, version, kindLWWSet), uint64(s.floor))
 	b = binary.AppendUvarint(b, uint64(len(s.elements)))
-	for _, element := range slices.Sorted(maps.Keys(s.elements)) {
-		b = appendWrite(appendString(b, element), s.elements[element])
+	for _, p := range s.elements {
+		b = appendWrite(appendString(b, string(p.key)), p.value)
 	}
 	return b
 }
@@ -91,14 +85,12 @@ func (s *LWWSet) Append(b []byte) []byte {
 func (r *reader) lwwSet() *LWWSet {
 	r.head(version, kindLWWSet)
 	s := &LWWSet{floor: r.millis(0)}
-	r.elements(func(element string) {
+	s.elements = readElements(r, func() write {
 		w := r.write(s.floor)
 		if w == (write{}) {
 			r.fail("an element that nothing wrote")
 		}
-		if !r.failed() {
-			s.put(element, w, s.floor)
-		}
+		return w
 	})
 	return s
 }

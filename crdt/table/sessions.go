@@ -28,7 +28,10 @@ type Sessions struct {
 func (s *Sessions) Floor() int64 { return s.ids.floor }
 
 // Prefix returns the sequence up to which all operations of a session are held.
-func (s *Sessions) Prefix(id SessionID) uint64 { return s.ids.sessions[id].prefix }
+func (s *Sessions) Prefix(id SessionID) uint64 {
+	r, _ := s.ids.sessions.get(id)
+	return r.prefix
+}
 
 // Closed returns the birth below which sessions take no more.
 func (s *Sessions) Closed() int64 { return s.closed }
@@ -48,14 +51,7 @@ func (s *Sessions) Close(born int64) bool {
 	return true
 }
 
-func (s *Sessions) count() {
-	s.open = 0
-	for id := range s.ids.sessions {
-		if id.Born >= s.closed {
-			s.open++
-		}
-	}
-}
+func (s *Sessions) count() { s.open = len(s.ids.sessions) - bornBelow(s.ids.sessions, s.closed) }
 
 // Admit says what to do with an operation of a client: held means that it was taken before, here or elsewhere, and is
 // answered as done; without error it is to be taken. It fails with ErrOperation, ErrAhead, ErrExpired or ErrFull. now is
@@ -73,7 +69,7 @@ func (s *Sessions) Admit(id ID, now int64, l Limits) (held bool, err error) {
 	if err := checkAhead(born, now, l.MaxAhead); err != nil {
 		return false, fmt.Errorf("session %s: %w", id.Session, err)
 	}
-	r, known := s.ids.sessions[id.Session]
+	r, known := s.ids.sessions.get(id.Session)
 	if !known && s.open >= l.Open {
 		return false, fmt.Errorf("%w: %d sessions are open", ErrFull, s.open)
 	}
@@ -88,13 +84,13 @@ func (s *Sessions) Add(id ID) bool {
 	if s.ids.has(id) {
 		return false
 	}
-	r, known := s.ids.sessions[id.Session]
+	r, known := s.ids.sessions.get(id.Session)
 	if !known && id.Session.Born >= s.closed {
 		s.open++
 	}
 	if id.Sequence == r.prefix+1 {
 		r.prefix++
-		s.ids.put(id.Session, r.contiguous())
+		s.ids.sessions.set(id.Session, r.contiguous())
 		return true
 	}
 	return s.ids.add(id)
@@ -115,10 +111,8 @@ func (r run) contiguous() run {
 // stays as it is and shares nothing with s.
 func (s *Sessions) Join(o *Sessions) bool {
 	changed := s.ids.join(&o.ids)
-	for id, r := range s.ids.sessions {
-		if len(r.above) > 0 && r.above[0] == r.prefix+1 {
-			s.ids.sessions[id] = r.contiguous()
-		}
+	for i, p := range s.ids.sessions {
+		s.ids.sessions[i].value = p.value.contiguous()
 	}
 	s.closed = max(s.closed, s.ids.floor)
 	s.count()
@@ -140,9 +134,9 @@ func DecodeSessions(b []byte) (*Sessions, error) {
 	r := reader{b: b}
 	r.head(version, kindSessions)
 	s := &Sessions{ids: r.ids()}
-	for id, x := range s.ids.sessions {
-		if len(x.above) > 0 && x.above[0] == x.prefix+1 {
-			r.fail("session %s could have a longer prefix", id)
+	for _, p := range s.ids.sessions {
+		if x := p.value; len(x.above) > 0 && x.above[0] == x.prefix+1 {
+			r.fail("session %s could have a longer prefix", p.key)
 		}
 	}
 	if err := r.done(); err != nil {

@@ -2,8 +2,8 @@ package table
 
 import (
 	"encoding/binary"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/watershed-db/watershed/keyspace/mutant"
 )
@@ -12,79 +12,100 @@ import (
 // and is not in it was removed, so removals leave nothing behind.
 type Set struct {
 	seen     ids
-	elements map[string][]ID // inserts by element, ascending, never empty
+	elements list[element, []ID] // inserts by element, ascending, never empty
 }
 
+type element string
+
+// Compare orders elements by bytes.
+func (e element) Compare(f element) int { return strings.Compare(string(e), string(f)) }
+
 // Elements returns the elements in order.
-func (s *Set) Elements() []string { return slices.Sorted(maps.Keys(s.elements)) }
+func (s *Set) Elements() []string {
+	var in []string
+	for _, p := range s.elements {
+		in = append(in, string(p.key))
+	}
+	return in
+}
 
 // Inserts returns the inserts that hold an element in the set, ascending: what an operation says it has observed. Empty
 // means that the element is not in the set.
-func (s *Set) Inserts(element []byte) []ID { return slices.Clone(s.elements[string(element)]) }
+func (s *Set) Inserts(of []byte) []ID {
+	inserts, _ := s.elements.get(element(of))
+	return slices.Clone(inserts)
+}
 
 // Apply implements Value.
 func (s *Set) Apply(o *Op) bool {
-	element := string(o.Data)
-	dropped, unseen := s.drop(element, o.Observed), 0
+	of := element(o.Data)
+	inserts, _ := s.elements.get(of)
+	kept := without(inserts, o.Observed)
+	dropped, unseen := len(inserts)-len(kept), 0
 	for _, id := range o.Observed {
 		if s.seen.add(id) {
 			unseen++
 		}
 	}
-	changed := dropped+unseen > 0
-	if dropped+unseen < len(o.Observed) { // removed before; or, where the client errs, inserts of another element
-		for other := range s.elements {
-			changed = s.drop(other, o.Observed) > 0 || changed
-		}
-	}
 	if o.Kind == Remove && mutant.On("remove-takes-unseen") {
-		s.set(element, nil)
+		kept = nil
 	}
-	if o.Kind == Insert && s.seen.add(o.ID) {
-		inserts := append(slices.Clone(s.elements[element]), o.ID)
-		slices.SortFunc(inserts, ID.Compare)
-		s.set(element, inserts)
-		changed = true
+	added := o.Kind == Insert && s.seen.add(o.ID)
+	if added {
+		kept = append(slices.Clip(kept), o.ID)
+		slices.SortFunc(kept, ID.Compare)
+	}
+	if len(kept) > 0 {
+		s.elements.set(of, kept)
+	} else if i, ok := s.elements.find(of); ok {
+		s.elements = slices.Delete(s.elements, i, i+1)
+	}
+	changed := added || dropped+unseen > 0
+	if dropped+unseen < len(o.Observed) { // removed before; or, where the client errs, inserts of another element
+		changed = s.drop(func(_ element, id ID) bool { return holds(o.Observed, id) }) || changed
 	}
 	return changed
 }
 
-// drop takes inserts out of an element, and returns how many of them were in it.
-func (s *Set) drop(element string, inserts []ID) int {
-	ours := s.elements[element]
-	kept := slices.DeleteFunc(slices.Clone(ours), func(id ID) bool { return holds(inserts, id) })
-	if len(kept) < len(ours) {
-		s.set(element, kept)
-	}
-	return len(ours) - len(kept)
+// drop takes inserts out, and reports whether there were any.
+func (s *Set) drop(gone func(element, ID) bool) bool {
+	dropped := false
+	s.elements.filter(func(of element, inserts *[]ID) bool {
+		here := func(id ID) bool { return gone(of, id) }
+		if slices.ContainsFunc(*inserts, here) {
+			*inserts = slices.DeleteFunc(slices.Clone(*inserts), here)
+			dropped = true
+		}
+		return len(*inserts) > 0
+	})
+	return dropped
 }
 
 // Join implements Value. An insert stays where both hold it or one has never seen it.
 func (s *Set) Join(other Value) bool {
 	o := other.(*Set)
-	changed := false
-	for element, ours := range s.elements {
-		theirs := o.elements[element]
-		gone := func(id ID) bool { return o.seen.has(id) && !holds(theirs, id) }
-		if slices.ContainsFunc(ours, gone) {
-			s.set(element, slices.DeleteFunc(slices.Clone(ours), gone))
-			changed = true
+	dropped := s.drop(func(of element, id ID) bool {
+		if !o.seen.has(id) {
+			return false
 		}
-	}
-	for element, theirs := range o.elements {
-		inserts := s.elements[element]
+		theirs, _ := o.elements.get(of)
+		return !holds(theirs, id)
+	})
+	added := s.elements.join(o.elements, func(_ element, ours *[]ID, theirs []ID) bool {
+		all := slices.Clip(*ours)
 		for _, id := range theirs {
 			if !s.seen.has(id) {
-				inserts = append(slices.Clip(inserts), id)
+				all = append(all, id)
 			}
 		}
-		if len(inserts) > len(s.elements[element]) {
-			slices.SortFunc(inserts, ID.Compare)
-			s.set(element, inserts)
-			changed = true
+		if len(all) == len(*ours) {
+			return false
 		}
-	}
-	return s.seen.join(&o.seen) || changed
+		slices.SortFunc(all, ID.Compare)
+		*ours = all
+		return true
+	})
+	return s.seen.join(&o.seen) || dropped || added
 }
 
 func holds(sorted []ID, id ID) bool {
@@ -92,15 +113,12 @@ func holds(sorted []ID, id ID) bool {
 	return found
 }
 
-func (s *Set) set(element string, inserts []ID) {
-	if len(inserts) == 0 {
-		delete(s.elements, element)
-		return
+// without returns the ids that are not among sorted ones, and leaves both as they are.
+func without(ids, sorted []ID) []ID {
+	if len(sorted) == 0 {
+		return ids
 	}
-	if s.elements == nil {
-		s.elements = make(map[string][]ID)
-	}
-	s.elements[element] = inserts
+	return slices.DeleteFunc(slices.Clone(ids), func(id ID) bool { return holds(sorted, id) })
 }
 
 // Fold implements Value.
@@ -113,8 +131,8 @@ func (s *Set) Empty() bool { return len(s.elements) == 0 && len(s.seen.sessions)
 func (s *Set) Append(b []byte) []byte {
 	b = s.seen.appendTo(append(b, version, kindSet))
 	b = binary.AppendUvarint(b, uint64(len(s.elements)))
-	for _, element := range s.Elements() {
-		b = appendIDs(appendString(b, element), s.elements[element])
+	for _, p := range s.elements {
+		b = appendIDs(appendString(b, string(p.key)), p.value)
 	}
 	return b
 }
@@ -122,7 +140,7 @@ func (s *Set) Append(b []byte) []byte {
 func (r *reader) set() *Set {
 	r.head(version, kindSet)
 	s := &Set{seen: r.ids()}
-	r.elements(func(element string) {
+	s.elements = readElements(r, func() []ID {
 		inserts := r.idList(len(r.b))
 		if len(inserts) == 0 {
 			r.fail("an element that nothing inserted")
@@ -132,24 +150,24 @@ func (r *reader) set() *Set {
 				r.fail("insert %s not seen", id)
 			}
 		}
-		if !r.failed() {
-			s.set(element, inserts)
-		}
+		return inserts
 	})
 	return s
 }
 
-// elements takes a number of elements in order, with what body takes behind each.
-func (r *reader) elements(body func(string)) {
+// readElements takes a number of elements in order, with the value that stands behind each.
+func readElements[V any](r *reader, value func() V) list[element, V] {
 	n := r.size()
-	last := ""
+	l := make(list[element, V], 0, min(n, len(r.b)/10)) // none takes less than 10 bytes
+	var last element
 	for i := 0; i < n && !r.failed(); i++ {
-		element := r.string(MaxElement)
-		if i > 0 && last >= element {
+		e := element(r.string(MaxElement))
+		if i > 0 && last >= e {
 			r.fail("elements out of order")
-			return
+			break
 		}
-		last = element
-		body(element)
+		last = e
+		l = append(l, pair[element, V]{e, value()})
 	}
+	return l
 }
