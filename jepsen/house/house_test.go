@@ -55,6 +55,8 @@ var may = map[string][]string{
 		"region/limit", "region/peer", "region/replica", "region/router", "region/shard", "region/checkpoint",
 		"region/checkpoint/objects"},
 
+	"failover/ownership": {},
+
 	"cmd/watershed": {"log", "processor/bounded", "processor/job", "proto", "proto/client", "region", "region/config",
 		"cmd/watershed/..."},
 	"cmd/watershed/internal/demo": {"log", "proto", "proto/client", "cmd/watershed/internal/dev",
@@ -196,7 +198,8 @@ func allows(entry, room string) bool {
 }
 
 func TestBannedImports(t *testing.T) {
-	pure := []string{"crdt", "crdt/table", "keyspace/mutant", "processor/job", "processor/decode", "region/placement", "region/shard"}
+	pure := []string{"crdt", "crdt/table", "keyspace/mutant", "processor/job", "processor/decode", "region/placement", "region/shard",
+		"failover/ownership"}
 	for _, s := range sources(t) {
 		for _, path := range s.imports() {
 			if path == "log" || path == "log/slog" {
@@ -211,7 +214,7 @@ func TestBannedImports(t *testing.T) {
 }
 
 func TestThePureRoomsReadNoClock(t *testing.T) {
-	pure := []string{"crdt", "crdt/table", "processor", "processor/job", "processor/decode"}
+	pure := []string{"crdt", "crdt/table", "processor", "processor/job", "processor/decode", "failover/ownership"}
 	for _, s := range sources(t) {
 		if s.test() || !slices.Contains(pure, s.room()) {
 			continue
