@@ -140,7 +140,9 @@ func (t *tally) fold(prefix uint64) {
 
 // Empty implements Value. A counter that nothing was ever added to is empty; one that has come back to zero is as well,
 // once its sessions are folded.
-func (c *Counter) Empty() bool { return c.base == Sum{} && len(c.sessions) == 0 }
+func (c *Counter) Empty(floor int64) bool {
+	return c.base == Sum{} && len(c.sessions) == 0 && c.floor <= floor
+}
 
 // Append implements Value.
 func (c *Counter) Append(b []byte) []byte {

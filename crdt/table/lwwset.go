@@ -70,7 +70,7 @@ func (s *LWWSet) Fold(k *Sessions) {
 }
 
 // Empty implements Value.
-func (s *LWWSet) Empty() bool { return len(s.elements) == 0 }
+func (s *LWWSet) Empty(floor int64) bool { return len(s.elements) == 0 && s.floor <= floor }
 
 // Append implements Value.
 func (s *LWWSet) Append(b []byte) []byte {

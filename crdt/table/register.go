@@ -74,7 +74,7 @@ func (r *Register) Fold(s *Sessions) {
 }
 
 // Empty implements Value.
-func (r *Register) Empty() bool { return r.last == write{} }
+func (r *Register) Empty(floor int64) bool { return r.last == write{} && r.floor <= floor }
 
 // appendWrite appends 0, or 1 or 2 and the stamp of a write or a removal.
 func appendWrite(b []byte, w write) []byte {

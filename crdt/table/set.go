@@ -125,7 +125,9 @@ func without(ids, sorted []ID) []ID {
 func (s *Set) Fold(k *Sessions) { s.seen.fold(k) }
 
 // Empty implements Value.
-func (s *Set) Empty() bool { return len(s.elements) == 0 && len(s.seen.sessions) == 0 }
+func (s *Set) Empty(floor int64) bool {
+	return len(s.elements) == 0 && len(s.seen.sessions) == 0 && s.seen.floor <= floor
+}
 
 // Append implements Value.
 func (s *Set) Append(b []byte) []byte {

@@ -361,7 +361,7 @@ func (r *region) value(key int) Value {
 
 func (r *region) fold() {
 	for key, v := range r.values {
-		if v.Fold(r.sessions); v.Empty() {
+		if v.Fold(r.sessions); v.Empty(r.sessions.Floor()) {
 			delete(r.values, key)
 		}
 	}

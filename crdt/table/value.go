@@ -72,8 +72,9 @@ type Value interface {
 	// session, sessions into the value's base, removals out of it. s are the Sessions of the same copy. What the value
 	// reads as stays the same.
 	Fold(s *Sessions)
-	// Empty reports whether New with the floor of the copy's Sessions says as much, so that the value need not be kept.
-	Empty() bool
+	// Empty reports whether New with the given floor, which is that of the copy's Sessions, says as much: then the value
+	// need not be kept.
+	Empty(floor int64) bool
 	// Append appends the value's encoding.
 	Append(b []byte) []byte
 }

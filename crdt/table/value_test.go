@@ -117,7 +117,7 @@ func TestDeltaJoinIsStateJoin(t *testing.T) {
 func TestEmptyIsNew(t *testing.T) {
 	forAllTypes(t, func(t *rapid.T, h history) {
 		x, y := h.genReplica().Draw(t, "x"), h.genReplica().Draw(t, "y")
-		if !x.value.Empty() {
+		if !x.value.Empty(x.sessions.Floor()) {
 			return
 		}
 		fresh := x.clone()
@@ -171,14 +171,17 @@ func TestRemovalIsKeptUntilEveryRegionPassed(t *testing.T) {
 	for _, floor := range []int64{0, 100, 120, 121} {
 		sessions.Raise(floor)
 		s.Fold(sessions)
-		if s.Empty() != (floor > 120) {
-			t.Errorf("at floor %d the removal is kept: %t", floor, !s.Empty())
+		if s.Empty(floor) != (floor > 120) {
+			t.Errorf("at floor %d the removal is kept: %t", floor, !s.Empty(floor))
 		}
 		if s.Apply(insert) || s.Join(behind) || len(s.Elements()) > 0 {
 			t.Fatalf("at floor %d the element is back", floor)
 		}
 	}
-	if !behind.Join(s) || !behind.Empty() {
+	if s.Empty(120) {
+		t.Error("what passed 121 is said to be nothing at 120")
+	}
+	if !behind.Join(s) || !behind.Empty(121) {
 		t.Error("the region that was away keeps the element")
 	}
 }
