@@ -84,7 +84,7 @@ func deployOn(ctx context.Context, watershed string, nodes, shards int, more ...
 	if err != nil {
 		return nil, err
 	}
-	d.client, err = client.New(d.grpc)
+	d.client, err = client.New(d.grpc, client.WithPatience(time.Minute)) // a machine may be busy
 	return d, err
 }
 

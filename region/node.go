@@ -316,13 +316,21 @@ func (n *Node) Run(ctx context.Context) error {
 	return errors.Join(running.Wait(), closed)
 }
 
-// stepDown hands all leadership on, at once.
+// handAtOnce is how many leaderships a node hands on at a time: those that wait for their turn still take writes, and those
+// that don't have the processors to themselves.
+const handAtOnce = 2
+
+// stepDown hands all leadership on.
 func (n *Node) stepDown() {
-	var handing sync.WaitGroup
-	defer handing.Wait()
+	var handing errgroup.Group
+	handing.SetLimit(handAtOnce)
 	for _, r := range n.local.All() {
-		handing.Go(r.StepDown)
+		handing.Go(func() error {
+			r.StepDown()
+			return nil
+		})
 	}
+	_ = handing.Wait() // none fails
 }
 
 const (
