@@ -33,6 +33,33 @@ func (n *Node) openBounds() (err error) {
 	return nil
 }
 
+// room refuses what makes a shard's state grow where this node, which leads it, lacks room, or so many of its voters that
+// the others are no majority.
+func (n *Node) room(shard uint32) error {
+	if err := n.disk.Room(); err != nil || n.prober == nil {
+		return err
+	}
+	g, short := n.host.Group(shard), n.prober.Short()
+	if g == nil || len(short) == 0 {
+		return nil
+	}
+	var list []limit.Shortage
+	for node, r := range short {
+		list = append(list, limit.Shortage{Node: node, Free: r.Free, Floor: r.Floor})
+	}
+	return n.disk.Majority(g.Voters(), list)
+}
+
+// short says whether a node of the region, which may be this one, lacks room on its disk as far as this node knows.
+func (n *Node) short(node string) bool {
+	if node == n.o.Config.Node {
+		_, _, short := n.disk.State()
+		return short
+	}
+	_, short := n.prober.Short()[node]
+	return short
+}
+
 // watchDisk looks at the disk until ctx ends.
 func (n *Node) watchDisk(ctx context.Context) error {
 	n.disk.Run(ctx)

@@ -128,7 +128,7 @@ func (n *Node) openReplica(id int, first []group.Seat) error {
 		},
 		Dir: n.shardFolder(id), Found: first,
 		Host: n.host, Cache: n.cache, TableBytes: int64(c.Store.Table), Fatal: n.o.Fatal, Logger: n.o.Logger,
-		Room: n.disk.Room,
+		Room: func() error { return n.room(uint32(id)) },
 	})
 	if err != nil {
 		return err

@@ -229,6 +229,7 @@ func (n *Node) wire() (err error) {
 	}
 	n.carrier = carrier.New(carrier.Options{
 		Deployment: c.Deployment, Self: c.Node, Router: n.env.Router, Conns: n.env.Conns, Founding: founded, Restored: n.restored,
+		Short:  n.short,
 		Logger: n.o.Logger.Named("carrier"),
 	})
 	leads := coordinator.New(coordinator.Options{

@@ -13,7 +13,7 @@ func (n *Node) openProbe() (err error) {
 	c := n.o.Config
 	n.prober, err = probe.Open(probe.Options{
 		Deployment: c.Deployment, Region: c.Region, Node: c.Node, Listen: n.host.Addr().String(),
-		Peers: n.probed, Groups: n.standings, Stalled: n.host.Stalled, Campaign: n.campaign,
+		Peers: n.probed, Groups: n.standings, Room: n.disk.State, Stalled: n.host.Stalled, Campaign: n.campaign,
 		Lost:   n.lost,
 		Logger: n.o.Logger.Named("probe"),
 	})

@@ -44,7 +44,9 @@ type Options struct {
 	// Restored is the index of shard 0 that a restored region began at, else 0: a table that was written up to there is of
 	// the nodes that the region had before.
 	Restored uint64
-	Logger   hclog.Logger // default: none
+	// Short, if set, says whether a node lacks room on its disk: it is not to lead then.
+	Short  func(node string) bool
+	Logger hclog.Logger // default: none
 }
 
 // Carrier carries out placement plans. It is safe for any goroutine.

@@ -52,11 +52,12 @@ func (c *Carrier) Observe(ctx context.Context, t *placement.Table) placement.Obs
 		asking.Go(func() { views[i], up[i] = c.ask(ctx, n.GRPC) })
 	}
 	asking.Wait()
-	o := placement.Observed{Groups: make([]placement.Group, len(t.Shards)), Up: map[string]bool{}}
+	o := placement.Observed{Groups: make([]placement.Group, len(t.Shards)), Up: map[string]bool{}, Short: map[string]bool{}}
 	leading := make([]*regionv1.GroupView, len(t.Shards))
 	seen := make([]map[string]*regionv1.GroupView, len(t.Shards))
 	for i, n := range nodes {
 		o.Up[n.ID] = up[i]
+		o.Short[n.ID] = c.o.Short != nil && c.o.Short(n.ID)
 		for _, v := range views[i] {
 			s := int(v.GetShard())
 			if s >= len(t.Shards) {

@@ -177,6 +177,15 @@ func (g *Group) voters() []Member {
 	return out
 }
 
+// Voters returns the ids of the group's voters as this node knows them.
+func (g *Group) Voters() []string {
+	var out []string
+	for _, m := range g.voters() {
+		out = append(out, m.ID)
+	}
+	return out
+}
+
 // votes says whether this node is one of the voters.
 func (g *Group) votes() bool {
 	return slices.ContainsFunc(g.voters(), func(m Member) bool { return m.ID == g.host.cfg.NodeID })

@@ -3,6 +3,8 @@ package limit
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,7 +97,45 @@ func (d *Disk) Room() error {
 		return nil
 	}
 	d.refused++
-	return &Exhausted{fmt.Sprintf("disk: %d bytes are free, %d are kept (store.min_free)", d.space.Free, d.floorLocked()), diskWait}
+	return &Exhausted{"disk: " + lacking(d.space.Free, d.floorLocked()), diskWait}
+}
+
+func lacking(free, floor uint64) string {
+	return fmt.Sprintf("%d bytes are free, %d are kept (store.min_free)", free, floor)
+}
+
+// Shortage is a node whose disk has less room than is to be kept.
+type Shortage struct {
+	Node        string
+	Free, Floor uint64 // bytes
+}
+
+// Majority fails with *Exhausted where so many of a group's voters are short that those with room are no majority. A
+// minority that is short stops nobody: what is acknowledged is on disks that have room, and the others can be cleared,
+// filled up and caught up later. It does not look at this node's own disk.
+func (d *Disk) Majority(voters []string, short []Shortage) error {
+	var who []string
+	for _, s := range short {
+		if slices.Contains(voters, s.Node) {
+			who = append(who, s.Node+": "+lacking(s.Free, s.Floor))
+		}
+	}
+	if len(voters)-len(who) > len(voters)/2 || len(voters) == 0 {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refused++
+	slices.Sort(who)
+	what := fmt.Sprintf("disks of %d of %d nodes: %s", len(who), len(voters), strings.Join(who, "; "))
+	return &Exhausted{what, diskWait}
+}
+
+// State returns the bytes that were free when last looked at, those that are kept free, and whether Room fails.
+func (d *Disk) State() (free, floor uint64, short bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.space.Free, d.floorLocked(), d.short
 }
 
 // Floor returns how many bytes are kept free.
@@ -112,7 +152,7 @@ func (d *Disk) Free() int64 {
 	return int64(d.space.Free)
 }
 
-// Refused returns how often Room has failed.
+// Refused returns how often Room and Majority have failed.
 func (d *Disk) Refused() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()

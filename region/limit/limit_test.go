@@ -148,3 +148,36 @@ func TestConnectionsAreBounded(t *testing.T) {
 		t.Errorf("used %d, refused %d", most.Used(), most.Refused())
 	}
 }
+
+func TestOnlyAMajorityOfDisksStopsWrites(t *testing.T) {
+	d, err := NewDisk("x", 10, func(string) (Space, error) { return Space{1000, 500}, nil }, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, c, z := Shortage{"a", 1, 9}, Shortage{"b", 2, 9}, Shortage{"c", 3, 9}, Shortage{"z", 0, 9}
+	three := []string{"a", "b", "c"}
+	for _, x := range []struct {
+		voters []string
+		short  []Shortage
+		want   string
+	}{
+		{three, nil, ""},
+		{three, []Shortage{b}, ""},
+		{three, []Shortage{b, z}, ""}, // z has no vote
+		{three, []Shortage{c, b}, "2 of 3 nodes: b: 2 bytes are free, 9 are kept (store.min_free); c: 3 bytes"},
+		{three, []Shortage{a, b, c}, "3 of 3 nodes"},
+		{[]string{"a", "b", "c", "d"}, []Shortage{a, b}, "2 of 4 nodes"}, // two are no majority of four
+		{[]string{"a", "b", "c", "d", "e"}, []Shortage{a, b}, ""},
+		{[]string{"a"}, []Shortage{a}, "1 of 1 nodes"},
+		{nil, []Shortage{a}, ""},
+	} {
+		err := d.Majority(x.voters, x.short)
+		var full *Exhausted
+		if (err != nil) != (x.want != "") || err != nil && (!strings.Contains(err.Error(), x.want) || !errors.As(err, &full) || full.Wait <= 0) {
+			t.Errorf("%v of %v: %v", x.short, x.voters, err)
+		}
+	}
+	if free, floor, short := d.State(); free != 500 || floor != 10 || short || d.Refused() != 4 {
+		t.Errorf("%d %d %v, refused %d", free, floor, short, d.Refused())
+	}
+}

@@ -168,6 +168,10 @@ func (w *world) run() {
 func TestPlansAreCarriedOut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := found(t)
+		w.Short = map[string]bool{}
+		for _, n := range w.table.Nodes {
+			w.Short[n.ID] = rapid.IntRange(0, 3).Draw(t, "short of disk") == 0
+		}
 		for i := range rapid.IntRange(1, 6).Draw(t, "changes") {
 			w.change(50 + i)
 			for range rapid.IntRange(0, 8).Draw(t, "steps before the next") {
@@ -184,6 +188,12 @@ func TestPlansAreCarriedOut(t *testing.T) {
 			}
 			if n.State != Active && len(w.table.Of(n.ID)) > 0 {
 				t.Fatalf("%s holds shards %v", n.ID, w.table.Of(n.ID))
+			}
+		}
+		for i, g := range w.Groups {
+			roomy := func(id string) bool { return !w.Short[id] }
+			if w.Short[g.Leader] && slices.ContainsFunc(w.table.Shards[i], roomy) {
+				t.Fatalf("shard %d is led by %s, which lacks room on its disk, of %v", i, g.Leader, w.table.Shards[i])
 			}
 		}
 		w.checkSpread()

@@ -60,6 +60,7 @@ func (g *Group) voters() int {
 type Observed struct {
 	Groups []Group         // by shard
 	Up     map[string]bool // nodes that answer
+	Short  map[string]bool // nodes that lack room on their disks: they take no writes as leaders
 }
 
 // Step is one change of one group, for the configuration at Index: the group refuses it for any other.
@@ -189,7 +190,8 @@ func (t *Table) clear(id string, o Observed) bool {
 }
 
 // successor returns who is to lead a shard instead of its leader: the table's first where a plan is under way, any voter
-// that stays where the leader doesn't. "" where the leader may go on, or nobody can follow it.
+// that stays where the leader doesn't, one with room on its disk where the leader has none. "" where the leader may go on, or
+// nobody can follow it.
 func (t *Table) successor(shard int, g *Group, o Observed) string {
 	voters := t.Shards[shard]
 	able := func(id string) bool {
@@ -197,16 +199,19 @@ func (t *Table) successor(shard int, g *Group, o Observed) string {
 		return m.Voter && m.Caught && o.Up[id]
 	}
 	stays := slices.Contains(voters, g.Leader)
-	if (!stays || t.Done < t.Plan) && voters[0] != g.Leader && able(voters[0]) {
+	if (!stays || t.Done < t.Plan) && voters[0] != g.Leader && able(voters[0]) && !o.Short[voters[0]] {
 		return voters[0]
 	}
-	if stays {
+	if stays && !o.Short[g.Leader] {
 		return ""
 	}
 	for _, id := range voters {
-		if able(id) {
+		if id != g.Leader && able(id) && !o.Short[id] {
 			return id
 		}
+	}
+	if i := slices.IndexFunc(voters, able); i >= 0 && !stays {
+		return voters[i]
 	}
 	return ""
 }

@@ -24,13 +24,17 @@ var (
 		"Times at which this node's own probe came so late that it took nobody for dead.", nil, nil)
 	deadDesc = prometheus.NewDesc("watershed_node_dead",
 		"1 for a node of the region that is not heard of any more, -1 for one that never was, else 0.", []string{"node"}, nil)
+	freeDesc = prometheus.NewDesc("watershed_node_disk_free_bytes",
+		"Free space of the disk of another node of the region, as it told last.", []string{"node"}, nil)
+	shortDesc = prometheus.NewDesc("watershed_node_disk_short",
+		"1 for another node of the region whose free space is below its floor, else 0.", []string{"node"}, nil)
 )
 
 var _ prometheus.Collector = (*Prober)(nil)
 
 // Describe lists the metrics.
 func (p *Prober) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sentDesc, lostDesc, heardDesc, refusedDesc, campaignsDesc, lateDesc, deadDesc} {
+	for _, d := range []*prometheus.Desc{sentDesc, lostDesc, heardDesc, refusedDesc, campaignsDesc, lateDesc, deadDesc, freeDesc, shortDesc} {
 		ch <- d
 	}
 }
@@ -48,6 +52,10 @@ func (p *Prober) Collect(ch chan<- prometheus.Metric) {
 	count(refusedDesc, &p.counts.strangers, "stranger")
 	count(campaignsDesc, &p.counts.campaigns)
 	count(lateDesc, &p.counts.late)
+	for node, r := range p.rooms.list() {
+		ch <- prometheus.MustNewConstMetric(freeDesc, prometheus.GaugeValue, float64(r.Free), node)
+		ch <- prometheus.MustNewConstMetric(shortDesc, prometheus.GaugeValue, float64(asByte(r.Short)), node)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for node := range p.o.Peers() {

@@ -24,6 +24,8 @@ type Options struct {
 	Peers func() map[string]string
 	// Groups tells how this node's groups stand, at most MaxGroups.
 	Groups func() []Standing
+	// Room, where set, tells what is free and what is kept free of this node's disk, in bytes, and whether it lacks room.
+	Room func() (free, floor uint64, short bool)
 	// Stalled says whether this node's disk hangs.
 	Stalled func() bool
 	// Campaign has this node's group of a shard ask for votes. It is called by a goroutine of its own.
@@ -41,6 +43,9 @@ type Prober struct {
 	identity uint64
 	boot     uint64
 	counts   counts
+	rooms    rooms
+
+	toldShort bool // of Run
 
 	mu struct {
 		sync.Mutex
@@ -140,6 +145,8 @@ func (p *Prober) tick(sequence uint64, began time.Time) []uint32 {
 		p.report(now, name, now.Sub(began))
 	}
 	p.counts.late.Store(d.Late())
+	p.tellRoom(sequence, names, peers)
+	p.rooms.forget(now, func(node string) bool { return peers[node] != "" })
 	return campaign
 }
 
@@ -195,21 +202,37 @@ func (p *Prober) read(ctx context.Context) {
 		if err != nil {
 			continue // such as a port that nothing listens at, which some systems tell the sender
 		}
-		packet, err := Decode(buf[:n])
-		switch {
+		hear := p.hear
+		if isRoom(buf[:n]) {
+			hear = p.hearRoom
+		}
+		switch err := hear(buf[:n]); {
 		case errors.Is(err, ErrVersion):
 			p.counts.versions.Add(1)
+		case errors.Is(err, errStranger):
+			p.counts.strangers.Add(1)
 		case err != nil:
 			p.counts.broken.Add(1)
-		case packet.Identity != p.identity || p.o.Peers()[packet.Node] == "":
-			p.counts.strangers.Add(1)
-		default:
-			p.counts.heard.Add(1)
-			p.mu.Lock()
-			p.mu.detector.Heard(time.Now(), packet)
-			p.mu.Unlock()
 		}
 	}
+}
+
+var errStranger = errors.New("not of this region")
+
+// hear takes a datagram that is a Packet.
+func (p *Prober) hear(raw []byte) error {
+	packet, err := Decode(raw)
+	if err != nil {
+		return err
+	}
+	if packet.Identity != p.identity || p.o.Peers()[packet.Node] == "" {
+		return errStranger
+	}
+	p.counts.heard.Add(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.detector.Heard(time.Now(), packet)
+	return nil
 }
 
 // Dead says whether a node has been heard of, and no more for a while. One that was never heard of is not dead, but

@@ -23,6 +23,10 @@ type fleet struct {
 }
 
 func newFleet(t *testing.T, nodes ...string) *fleet {
+	return newFleetWith(t, func(*Options) {}, nodes...)
+}
+
+func newFleetWith(t *testing.T, adjust func(*Options), nodes ...string) *fleet {
 	f := &fleet{t: t, addresses: map[string]string{}, probers: map[string]*Prober{}, end: map[string]func(){},
 		asked: make(chan string, 64)}
 	conns := map[string]net.PacketConn{}
@@ -34,7 +38,7 @@ func newFleet(t *testing.T, nodes ...string) *fleet {
 		conns[node], f.addresses[node] = conn, conn.LocalAddr().String()
 	}
 	for _, node := range nodes {
-		p, err := Open(Options{
+		o := Options{
 			Deployment: "rides", Region: "us-east", Node: node, Conn: conns[node],
 			Peers: func() map[string]string {
 				peers := map[string]string{}
@@ -50,7 +54,9 @@ func newFleet(t *testing.T, nodes ...string) *fleet {
 			},
 			Stalled:  func() bool { return false },
 			Campaign: func(uint32) { f.asked <- node },
-		})
+		}
+		adjust(&o)
+		p, err := Open(o)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,7 @@ var growing = []shard.Kind{shard.KindAdvance, shard.KindStageBegin, shard.KindSt
 
 // room refuses a command of a kind that makes the state grow, while there is no room for it.
 func (r *Replica) room(k shard.Kind) error {
-	if r.hasRoom == nil || !slices.Contains(growing, k) {
+	if r.hasRoom == nil || !slices.Contains(growing, k) || !r.IsLeader() { // who doesn't lead says who does
 		return nil
 	}
 	return r.hasRoom()
