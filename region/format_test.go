@@ -49,5 +49,5 @@ func TestRaiseNeedsEveryNode(t *testing.T) {
 	}
 	await("a format that nobody knows", refused("knows formats up to", fmt.Sprint(shard.Format), fmt.Sprint(shard.Format+1)), shard.Format+1)
 	c.stop(2)
-	await("a node that is down", refused("node n2 does not answer"), shard.Format)
+	await("a node that is down", refused("node n2 of a does not answer"), shard.Format)
 }
