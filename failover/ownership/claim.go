@@ -69,7 +69,7 @@ func (x *step) claimed(m Message) {
 	r := &x.Record
 	last := !m.Mark.Less(r.LastMark()) || mutant.On("votes-for-a-shorter-log")
 	ok := r.Last > 0 && m.Epoch > r.Promised && m.Epoch.Owner() == m.From && last &&
-		m.Number >= r.confirmedConfig().Number && x.free(m.From, m.Released)
+		m.Number >= x.confirmedConfig().Number && x.free(m.From, m.Released)
 	reply := Message{Kind: PreVote, To: m.From, OK: ok, Epoch: m.Epoch}
 	if m.Kind == Claim {
 		reply.Kind = Vote

@@ -37,6 +37,12 @@ type Config struct {
 	Highest MemberID // the highest number ever given to a member
 	Forced  bool     // made on an operator's word, without the quorum of the one before
 	Members []Member // ascending; never changed in place
+	// Gone are the members that were left out by force, the latest last. If they are alive they are told so; and if they
+	// were forced as well, the higher epoch stands.
+	Gone []MemberID
+	// Fork is the last entry before the first of those forces. While somebody is gone, what comes behind it is kept, within
+	// Settings.Span: if the other side stands, it goes to the ledger.
+	Fork Position
 }
 
 // NewConfig returns the first configuration: the given roles, for members 1, 2 and so on.
@@ -116,7 +122,7 @@ func (c Config) rank(id MemberID) int {
 
 // with returns the next configuration, with one member changed or added.
 func (c Config) with(m Member) Config {
-	next := Config{Number: c.Number + 1, Highest: max(c.Highest, m.ID), Members: slices.Clone(c.Members)}
+	next := Config{Number: c.Number + 1, Highest: max(c.Highest, m.ID), Members: slices.Clone(c.Members), Gone: c.Gone, Fork: c.Fork}
 	i, found := slices.BinarySearchFunc(next.Members, m.ID, func(m Member, id MemberID) int { return int(m.ID) - int(id) })
 	if found {
 		next.Members[i] = m
@@ -128,13 +134,22 @@ func (c Config) with(m Member) Config {
 
 // without returns the next configuration, with some members left out.
 func (c Config) without(ids ...MemberID) Config {
-	next := Config{Number: c.Number + 1, Highest: c.Highest}
+	next := Config{Number: c.Number + 1, Highest: c.Highest, Gone: c.Gone, Fork: c.Fork}
 	for _, m := range c.Members {
 		if !slices.Contains(ids, m.ID) {
 			next.Members = append(next.Members, m)
 		}
 	}
 	return next
+}
+
+// found returns the same configuration without one of those that are gone.
+func (c Config) found(id MemberID) Config {
+	c.Gone = slices.DeleteFunc(slices.Clone(c.Gone), func(g MemberID) bool { return g == id })
+	if len(c.Gone) == 0 {
+		c.Gone, c.Fork = nil, 0
+	}
+	return c
 }
 
 // String returns the number and the members, as in "2{1 2behind 3witness}".
@@ -159,6 +174,9 @@ func (c Config) String() string {
 	b.WriteByte('}')
 	if c.Forced {
 		b.WriteString("forced")
+	}
+	if len(c.Gone) > 0 {
+		fmt.Fprintf(&b, "gone%v", c.Gone)
 	}
 	return b.String()
 }

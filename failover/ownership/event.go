@@ -23,7 +23,12 @@ type (
 	Force struct{ Remove []MemberID }
 	// Add takes a new member in: Effects.Member is its number, once the entry at Effects.Wrote is confirmed. If another
 	// owner cuts that entry off, the number is given again.
-	Add struct{ Role Role }
+	Add struct {
+		Role Role
+		// Instead is the number that the same region had when it was left out by force, if it was: from now on what this
+		// side has done since stands.
+		Instead MemberID
+	}
 	// Remove leaves a member out.
 	Remove struct{ Member MemberID }
 	// Distrust says that the node's clock can't be trusted. Its region should choose another leader.

@@ -12,16 +12,10 @@ func (x *step) lead() {
 	if x.confirmed > r.Confirmed || x.floor() > r.Base {
 		x.write(Write{Prev: r.LastMark(), Last: r.Last})
 	}
+	x.again()
 	x.reconfigure()
-	for i := range x.peers {
-		p := &x.peers[i]
-		end := x.end(p.id)
-		if p.match < end || p.told < min(x.confirmed, end) {
-			if p.match > 0 {
-				p.next = p.match + 1
-			}
-			x.sendEntries(p)
-		}
+	for _, id := range x.config().Gone {
+		x.send(Message{Kind: Removed, To: id})
 	}
 	x.askLeases()
 }

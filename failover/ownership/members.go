@@ -76,7 +76,7 @@ func (x *step) changeable() error {
 }
 
 // add takes a new member in. It counts when it has caught up.
-func (x *step) add(role Role) error {
+func (x *step) add(e Add) error {
 	if err := x.changeable(); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (x *step) add(role Role) error {
 		return ErrFull
 	}
 	x.out.Member, x.out.Wrote = c.Highest+1, Range{x.Record.Last + 1, x.Record.Last + 1}
-	x.change(c.with(Member{ID: x.out.Member, Role: role, Joining: true}))
+	x.change(c.with(Member{ID: x.out.Member, Role: e.Role, Joining: true}).found(e.Instead))
 	return nil
 }
 
@@ -138,6 +138,11 @@ func (s *State) left(ids []MemberID) (Config, error) {
 	self.Behind = false
 	next := c.without(ids...).with(self)
 	next.Number, next.Forced = c.Number+1, true
+	next.Gone = append(slices.Clip(c.Gone), ids...)
+	next.Gone = next.Gone[max(0, len(next.Gone)-MaxMembers):]
+	if len(c.Gone) == 0 {
+		next.Fork = s.Record.Last
+	}
 	return next, nil
 }
 
@@ -154,7 +159,7 @@ func (s *State) Cost(ids []MemberID, now time.Duration) (Cost, error) {
 		}
 	}
 	self, _ := c.Find(s.Record.Self)
-	unsure := self.Behind || s.Record.confirmedConfig().Number != c.Number
+	unsure := self.Behind || s.confirmedConfig().Number != c.Number
 	return Cost{Unknown: gone >= c.Need() || unsure, Last: s.Record.LastMark(), Confirmed: s.Confirmed(),
 		Wait: max(0, s.heldTill-now)}, nil
 }

@@ -47,14 +47,6 @@ func (r Record) Config() Config {
 	return r.Control[len(r.Control)-1].Config
 }
 
-// confirmedConfig returns the configuration of the last control entry that is confirmed, as far as this member knows.
-func (r Record) confirmedConfig() Config {
-	if c, ok := r.controlAt(r.Confirmed); ok {
-		return c.Config
-	}
-	return Config{}
-}
-
 // controlAt returns the last control entry at or below a position.
 func (r Record) controlAt(p Position) (Control, bool) {
 	for i := len(r.Control) - 1; i >= 0; i-- {
@@ -132,6 +124,9 @@ type Outcome struct {
 	// Cut holds the entries that the log had and has no more: their effects are rolled back and they go to the divergence
 	// ledger with the same command. After an Install, entries may be among them that the standing history holds as well.
 	Cut Range
+	// Aside says that the state which an Install replaces may hold, below what Cut lists, what the standing history does
+	// not: the region rejoined, and its log no longer reaches back to where they parted. The state is kept for the ledger.
+	Aside bool
 }
 
 // Apply carries a command out, or refuses it and leaves the record as it was. It depends on nothing else, so that all
@@ -249,7 +244,7 @@ func (r *Record) install(c Command) Outcome {
 		r.Promised, r.Confirmed = max(r.Promised, c.Epoch), c.Mark.Position
 		return Outcome{}
 	}
-	out := Outcome{}
+	out := Outcome{Aside: r.Base > r.Confirmed}
 	if first := max(r.Base, r.Confirmed) + 1; first <= r.Last {
 		out.Cut = Range{first, r.Last}
 	}

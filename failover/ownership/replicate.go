@@ -31,10 +31,28 @@ func (x *step) propose(n Position) {
 	}
 }
 
-// broadcast sends every peer what it hasn't been sent.
+// broadcast sends every peer what it hasn't been sent. Of one that hasn't said yet what it holds, the answer is awaited.
 func (x *step) broadcast() {
 	for i := range x.peers {
-		if p := &x.peers[i]; p.next <= x.end(p.id) {
+		if p := &x.peers[i]; p.next <= x.end(p.id) && (p.match > 0 || p.asked.Position == 0) {
+			x.sendEntries(p)
+		}
+	}
+}
+
+// again sends every peer what was lost on its way, and tells it what is confirmed by now.
+func (x *step) again() {
+	for i := range x.peers {
+		p := &x.peers[i]
+		end := x.end(p.id)
+		confirmed := min(x.confirmed, end)
+		switch {
+		case (p.match < end || p.told < confirmed) && x.now-p.moved >= x.set.Resend:
+			if p.match > 0 {
+				p.next = p.match + 1
+			}
+			x.sendEntries(p)
+		case p.match == end && p.sent < confirmed:
 			x.sendEntries(p)
 		}
 	}
@@ -57,7 +75,10 @@ func (x *step) sendEntries(p *peer) {
 	if c, ok := r.controlAt(p.next - 1); witness && ok {
 		prev = c.Mark
 	}
-	p.asked = prev
+	p.asked, p.sent = prev, x.confirmed
+	if p.match == 0 || prev.Position <= p.match {
+		p.moved = x.now
+	}
 	if prev.Position == 0 {
 		at := r.markAt(x.confirmed)
 		c, _ := r.controlAt(x.confirmed)
@@ -65,7 +86,7 @@ func (x *step) sendEntries(p *peer) {
 			at = c.Mark
 		}
 		x.send(Message{Kind: StateAt, To: p.id, Epoch: x.epoch, Mark: at, Write: Write{Control: []Control{c}}})
-		p.next = at.Position + 1
+		p.asked, p.next = at, at.Position+1
 		return
 	}
 	w := Write{Epoch: x.epoch, Prev: prev, Last: prev.Position, Confirmed: x.confirmed, Floor: x.floor()}
@@ -93,6 +114,9 @@ func (x *step) floor() Position {
 		if m.Role == Data {
 			f = min(f, x.match(m.ID))
 		}
+	}
+	if c := x.config(); len(c.Gone) > 0 {
+		f = min(f, c.Fork)
 	}
 	if r.Last > x.set.Span {
 		f = max(f, min(x.confirmed, r.Last-x.set.Span))
@@ -184,7 +208,10 @@ func (x *step) acked(m Message) {
 	}
 	switch {
 	case m.OK:
-		p.match, p.told = max(p.match, m.Mark.Position), max(p.told, m.Write.Confirmed)
+		if m.Mark.Position > p.match {
+			p.match, p.moved = m.Mark.Position, x.now
+		}
+		p.told = max(p.told, m.Write.Confirmed)
 		p.next = max(p.next, p.match+1)
 		x.advance()
 		x.broadcast()
@@ -193,11 +220,11 @@ func (x *step) acked(m Message) {
 		if x.config().votes(m.From) {
 			x.overtaken()
 		}
-	case p.match > 0: // something was lost on the way
-		p.next = p.match + 1
-		x.sendEntries(p)
 	case m.Write.Prev == p.asked: // else it is old
 		p.next = x.Record.agree(m.Mark).Position + 1
+		if p.match > 0 { // something was lost on the way
+			p.next = p.match + 1
+		}
 		x.sendEntries(p)
 	}
 }
@@ -209,7 +236,7 @@ func (x *step) advance() {
 	end := x.Record.Last
 	for i := len(list) - 1; i >= 0; i-- {
 		c := list[i]
-		if c.Mark.Epoch != x.epoch {
+		if c.Mark.Epoch != x.epoch && !mutant.On("confirms-older-epochs") {
 			return
 		}
 		if p := min(end, x.copied(c.Config)); p >= c.Mark.Position && x.agreed(i) {

@@ -22,6 +22,8 @@ type Settings struct {
 	Alone time.Duration
 	// Flip is for how long an owner tries to hand over before it goes back.
 	Flip time.Duration
+	// Resend is for how long an acknowledgement is awaited before entries are sent again: more than a round trip.
+	Resend time.Duration
 	// Batch is how many entries one message carries at most.
 	Batch Position
 	// Unconfirmed is how many entries may wait to be confirmed before new ones are refused. Their payload has a bound of
@@ -38,7 +40,7 @@ func Default() Settings {
 	return Settings{
 		Lease: time.Second, Margin: 20 * time.Millisecond, Longest: 2 * time.Second,
 		ClaimAfter: 1200 * time.Millisecond, Stagger: 300 * time.Millisecond, Alone: 400 * time.Millisecond,
-		Flip: 3 * time.Second, Batch: 1024, Unconfirmed: 1 << 16, Span: 1 << 20, Lag: 1 << 14,
+		Flip: 3 * time.Second, Resend: 500 * time.Millisecond, Batch: 1024, Unconfirmed: 1 << 16, Span: 1 << 20, Lag: 1 << 14,
 	}
 }
 
@@ -48,7 +50,7 @@ func (s Settings) Validate() error {
 		name string
 		d    time.Duration
 	}{{"Lease", s.Lease}, {"Margin", s.Margin}, {"ClaimAfter", s.ClaimAfter}, {"Stagger", s.Stagger}, {"Alone", s.Alone},
-		{"Flip", s.Flip}} {
+		{"Flip", s.Flip}, {"Resend", s.Resend}} {
 		if d.d <= 0 {
 			return fmt.Errorf("settings: %s is %v, and must be above 0", d.name, d.d)
 		}

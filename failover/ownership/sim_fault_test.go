@@ -153,7 +153,7 @@ func (w *world) comeBack(r *simRegion) {
 	if r.record.witness() {
 		role = Witness
 	}
-	if out := w.order(n, Add{role}); out.Member != 0 && n.alive() {
+	if out := w.order(n, Add{Role: role}); out.Member != 0 && n.alive() {
 		r.adding = &simAdd{out.Member, n, Mark{n.state.epoch, out.Wrote.From}}
 	}
 }

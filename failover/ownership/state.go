@@ -30,8 +30,10 @@ type peer struct {
 	voted  bool          // for the claim under way
 	match  Position      // it holds the log up to here: told under the present epoch
 	next   Position      // the first entry to send it
-	asked  Mark          // while match is 0: the entry that it was asked for last
-	told   Position      // the confirmed position that it was sent last
+	asked  Mark          // the entry behind which it was sent something last
+	moved  time.Duration // when match moved, or the entries behind it were sent
+	sent   Position      // the confirmed position that it was sent last
+	told   Position      // and that it has
 	heard  time.Duration // when it last answered; begin is when the leader began to listen
 	leased bool
 	stamp  time.Duration // it has granted a lease that was asked for then
@@ -105,7 +107,7 @@ func (s *State) listen(now time.Duration) {
 func (s *State) restart(next Position) {
 	for i := range s.peers {
 		p := &s.peers[i]
-		p.match, p.told, p.next, p.asked, p.leased, p.stamp = 0, 0, next, Mark{}, false, 0
+		*p = peer{id: p.id, voted: p.voted, heard: p.heard, next: next}
 	}
 }
 
@@ -185,6 +187,14 @@ func (s *State) begun() bool {
 
 // Confirmed returns the position up to which writes of `quorum` durability are acknowledged. No clock has a part in it.
 func (s *State) Confirmed() Position { return max(s.confirmed, s.Record.Confirmed) }
+
+// confirmedConfig returns the configuration of the last control entry that is confirmed, as far as this member knows.
+func (s *State) confirmedConfig() Config {
+	if c, ok := s.Record.controlAt(s.Confirmed()); ok {
+		return c.Config
+	}
+	return Config{}
+}
 
 // Standing returns where the member is in the life of an epoch.
 func (s *State) Standing() Standing { return s.standing }

@@ -35,7 +35,7 @@ func (s State) Step(e Event, now time.Duration) (State, Effects) {
 	case Force:
 		x.out.Refused = x.force(e.Remove)
 	case Add:
-		x.out.Refused = x.add(e.Role)
+		x.out.Refused = x.add(e)
 	case Remove:
 		x.out.Refused = x.remove(e.Member)
 	case Distrust:
@@ -106,7 +106,7 @@ func (x *step) receive(m Message) {
 	if p := x.peer(m.From); p != nil {
 		p.heard = x.now
 	}
-	if x.Record.confirmedConfig().removed(m.From) && m.Kind != Removed {
+	if x.confirmedConfig().removed(m.From) && m.Kind != Removed {
 		x.send(Message{Kind: Removed, To: m.From})
 		return
 	}
@@ -128,12 +128,20 @@ func (x *step) receive(m Message) {
 	case Grant:
 		x.granted(m)
 	case Removed:
-		if m.Number > x.Record.Config().Number {
-			x.follow()
-			x.standing = Out
-			x.note(Note{Kind: NoteRemoved})
-		}
+		x.removed(m)
 	}
+}
+
+// removed takes the word of a member that this one is none any more. Where each has left out the other by force, the
+// higher epoch stands.
+func (x *step) removed(m Message) {
+	c := x.Record.Config()
+	if slices.Contains(c.Gone, m.From) && m.Promised < x.Record.Promised || !slices.Contains(c.Gone, m.From) && m.Number <= c.Number {
+		return
+	}
+	x.follow()
+	x.standing = Out
+	x.note(Note{Kind: NoteRemoved})
 }
 
 // follow makes the member one that waits for an owner.

@@ -40,7 +40,7 @@ func appendConfig(b []byte, c Config) []byte {
 	for _, m := range c.Members {
 		b = append(appendNumbers(b, m.ID), byte(m.Role)|bit(m.Joining, flagJoining)|bit(m.Behind, flagBehind))
 	}
-	return b
+	return appendNumbers(appendNumbers(append(b, byte(len(c.Gone))), c.Gone...), c.Fork)
 }
 
 func bit(on bool, mask byte) byte {
@@ -149,6 +149,14 @@ func (r *reader) config() Config {
 		}
 		c.Members = append(c.Members, m)
 	}
+	n = int(r.byte())
+	if n > MaxMembers {
+		r.fail("%d members gone", n)
+	}
+	for i := 0; i < n && r.err == nil; i++ {
+		c.Gone = append(c.Gone, r.member())
+	}
+	c.Fork = r.position()
 	return c
 }
 
