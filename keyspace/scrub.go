@@ -23,7 +23,7 @@ func (s *Store) Verify(ctx context.Context, pace func(ctx context.Context, bytes
 	}
 	e := s.mu.engine.hold()
 	s.mu.Unlock()
-	tables, err := LiveTables(e.db)
+	tables, err := liveTables(e.db)
 	if err == nil {
 		err = VerifyTables(ctx, e.fs, e.dir, tables, pace)
 	}
@@ -34,8 +34,8 @@ func (s *Store) Verify(ctx context.Context, pace func(ctx context.Context, bytes
 	return err
 }
 
-// LiveTables returns the names of the tables that a database consists of: others in its directory may be half written.
-func LiveTables(db *pebble.DB) ([]string, error) {
+// liveTables returns the names of the tables that a database consists of: others in its directory may be half written.
+func liveTables(db *pebble.DB) ([]string, error) {
 	levels, err := db.SSTables()
 	if err != nil {
 		return nil, fmt.Errorf("list tables: %w", err)
