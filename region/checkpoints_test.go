@@ -48,7 +48,8 @@ func (c *cluster) try(name string) error {
 // TestAnObjectStoreThatFails harms nothing but checkpoints: writes and reads go on while it is gone or busy, each failure is
 // counted and told in one line, and when it is back so are checkpoints, with nothing sent twice.
 func TestAnObjectStoreThatFails(t *testing.T) {
-	server, proxy, url := bucket(t)
+	server, proxy := s3.Serve(t)
+	url := proxy.Place("test")
 	c, ports := prepareRegion(t, url, 1, 2, "n0")
 	c.start(0, ports[0])
 	f := c.feed(c.apply(0, toyJob).GetJob().GetGeneration(), 0)
@@ -86,7 +87,8 @@ func TestAnObjectStoreThatFails(t *testing.T) {
 
 // TestAnUploadThatIsKilled: the store dies in the middle of an upload; nothing of it is listed, and the next one is whole.
 func TestAnUploadThatIsKilled(t *testing.T) {
-	server, proxy, url := bucket(t)
+	server, proxy := s3.Serve(t)
+	url := proxy.Place("test")
 	c, ports := prepareRegion(t, url, 1, 2, "n0")
 	c.start(0, ports[0])
 	f := c.feed(c.apply(0, toyJob).GetJob().GetGeneration(), 0)
@@ -138,7 +140,7 @@ func TestAnUploadThatIsKilled(t *testing.T) {
 
 // TestNoCheckpoints: whoever has none says so, and what can't be repaired by trying again is not tried again.
 func TestNoCheckpoints(t *testing.T) {
-	_, proxy, _ := bucket(t)
+	_, proxy := s3.Serve(t)
 	for name, x := range map[string]struct {
 		url, savepoint string
 		code           codes.Code

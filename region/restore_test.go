@@ -3,7 +3,6 @@ package region
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -23,32 +22,6 @@ import (
 	"github.com/watershed-db/watershed/region/config"
 	"github.com/watershed-db/watershed/region/router"
 )
-
-// bucket runs an object store until the test ends and returns it with a URL of a place in it.
-func bucket(t *testing.T) (*s3.Server, *s3.Proxy, string) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("runs a server")
-	}
-	if ok, reason := s3.Available(); !ok {
-		t.Skip("CHECKPOINTS ARE NOT TESTED: " + reason)
-	}
-	server, err := s3.Start(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Kill)
-	proxy, err := s3.NewProxy(server.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(proxy.Close)
-	for _, e := range s3.Environment() {
-		name, value, _ := strings.Cut(e, "=")
-		t.Setenv(name, value)
-	}
-	return server, proxy, fmt.Sprintf("s3://%s/test?endpoint=%s", s3.Bucket, proxy.URL())
-}
 
 // prepareRegion makes up a region of one that keeps checkpoints; none of its nodes runs.
 func prepareRegion(t *testing.T, url string, member uint16, shards int, nodes ...string) (*cluster, []Listeners) {
@@ -124,7 +97,8 @@ func (c *cluster) checkpoint(name string) *watershedv1.Checkpoint {
 // TestARestoredRegionGoesOn: a region of three nodes is gone with its disks; one node of another name goes on from its last
 // checkpoint, points and rows of one moment, and then three others from a savepoint.
 func TestARestoredRegionGoesOn(t *testing.T) {
-	_, _, url := bucket(t)
+	_, proxy := s3.Serve(t)
+	url := proxy.Place("test")
 	first, ports := prepareRegion(t, url, 1, 2, "n0", "n1", "n2")
 	for i := range ports {
 		first.start(i, ports[i])
@@ -175,7 +149,8 @@ func TestARestoredRegionGoesOn(t *testing.T) {
 
 // TestWhatIsNotRestored: each is refused in one line, and nothing is left of it.
 func TestWhatIsNotRestored(t *testing.T) {
-	_, _, url := bucket(t)
+	_, proxy := s3.Serve(t)
+	url := proxy.Place("test")
 	first, ports := prepareRegion(t, url, 1, 2, "n0")
 	first.start(0, ports[0])
 	first.feed(first.apply(0, toyJob).GetJob().GetGeneration(), 0).send(0, 500, "x")
@@ -209,7 +184,8 @@ func TestWhatIsNotRestored(t *testing.T) {
 
 // TestARestoreThatIsCutShort is gone on with; nothing runs on half of it.
 func TestARestoreThatIsCutShort(t *testing.T) {
-	_, proxy, url := bucket(t)
+	_, proxy := s3.Serve(t)
+	url := proxy.Place("test")
 	first, ports := prepareRegion(t, url, 1, 2, "n0")
 	first.start(0, ports[0])
 	first.feed(first.apply(0, toyJob).GetJob().GetGeneration(), 0).send(0, 500, "x", "y")
@@ -259,7 +235,8 @@ func cutAfter(n int, passed *int, cancel func()) func(*http.Request) bool {
 // TestTheRestComesFromPeers: a region of two that was wiped begins with an old checkpoint under a new number, which the
 // other one is told of; what it had taken since, of its own sources too, it gets from there, and goes on from it.
 func TestTheRestComesFromPeers(t *testing.T) {
-	_, _, url := bucket(t)
+	_, proxy := s3.Serve(t)
+	url := proxy.Place("test")
 	regions := newClusters(t, 1, 2, "a", "b")
 	a, b := regions[0], regions[1]
 	b.stop(0)
@@ -305,7 +282,8 @@ func TestTheRestComesFromPeers(t *testing.T) {
 
 // TestAStandbyFollows: what a standby has fetched while the region ran need not be fetched when it is gone.
 func TestAStandbyFollows(t *testing.T) {
-	_, proxy, url := bucket(t)
+	_, proxy := s3.Serve(t)
+	url := proxy.Place("test")
 	first, ports := prepareRegion(t, url, 1, 2, "n0")
 	first.start(0, ports[0])
 	f := first.feed(first.apply(0, toyJob).GetJob().GetGeneration(), 0)

@@ -14,31 +14,6 @@ import (
 	"github.com/watershed-db/watershed/jepsen/s3"
 )
 
-// objectStore runs an S3 server until the test ends, with a proxy before it, and lets child processes know its credentials.
-// It returns the URL of a place in it.
-func objectStore(t *testing.T) (*s3.Server, *s3.Proxy, string) {
-	t.Helper()
-	binary(t)
-	if ok, reason := s3.Available(); !ok {
-		t.Skip("CHECKPOINTS ARE NOT TESTED: " + reason)
-	}
-	server, err := s3.Start(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Kill)
-	proxy, err := s3.NewProxy(server.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(proxy.Close)
-	for _, e := range s3.Environment() {
-		name, value, _ := strings.Cut(e, "=")
-		t.Setenv(name, value)
-	}
-	return server, proxy, fmt.Sprintf("s3://%s/e2e?endpoint=%s", s3.Bucket, proxy.URL())
-}
-
 // incarnation is a region that `watershed node` processes are, for a while.
 type incarnation struct {
 	*deployment
@@ -153,7 +128,9 @@ func restoreLoads(t *testing.T) (loads []*load) {
 // fails now and then; then they are gone with their disks. One node of another name goes on from the last checkpoint, is
 // wiped too, and three others go on from a savepoint. Rows are the oracle's at every answer's points, and at the end.
 func TestAWipedRegionComesBack(t *testing.T) {
-	server, proxy, url := objectStore(t)
+	binary(t)
+	server, proxy := s3.Serve(t)
+	url := proxy.Place("e2e")
 	loads := restoreLoads(t)
 	kafka, _ := broker(t, "")
 	brokers := kafka.ListenAddrs()

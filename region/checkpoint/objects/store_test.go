@@ -113,32 +113,6 @@ func (failing) ReadAt(p []byte, at int64) (int, error) {
 
 func TestMemoryKeepsTheContract(t *testing.T) { contract(t, new(Memory)) }
 
-// serve runs a real server until the test ends, with a proxy before it.
-func serve(t *testing.T) (*s3.Server, *s3.Proxy) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("runs a server")
-	}
-	if ok, reason := s3.Available(); !ok {
-		t.Skip("S3 IS NOT TESTED AGAINST A REAL SERVER: " + reason)
-	}
-	server, err := s3.Start(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Kill)
-	proxy, err := s3.NewProxy(server.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(proxy.Close)
-	for _, e := range s3.Environment() {
-		name, value, _ := strings.Cut(e, "=")
-		t.Setenv(name, value)
-	}
-	return server, proxy
-}
-
 func open(t *testing.T, o Options) *S3 {
 	t.Helper()
 	s, err := Open(t.Context(), o)
@@ -149,7 +123,7 @@ func open(t *testing.T, o Options) *S3 {
 }
 
 func TestARealServerKeepsTheContract(t *testing.T) {
-	_, proxy := serve(t)
+	_, proxy := s3.Serve(t)
 	contract(t, open(t, Options{
 		Location: Location{Bucket: s3.Bucket, Prefix: "p/q", Endpoint: proxy.URL()}, PartBytes: 5 << 20,
 	}))
@@ -160,7 +134,7 @@ func TestARealServerKeepsTheContract(t *testing.T) {
 // TestFaultsOfAServer: busy and broken answers are tried again, a dead server is an error in time, and it is used again
 // when it is back; what it held when it was killed is whole.
 func TestFaultsOfAServer(t *testing.T) {
-	server, proxy := serve(t)
+	server, proxy := s3.Serve(t)
 	s := open(t, Options{
 		Location: Location{Bucket: s3.Bucket, Endpoint: proxy.URL()}, PartBytes: 5 << 20, Attempts: 3, Within: 2 * time.Second,
 	})
@@ -205,7 +179,7 @@ func TestFaultsOfAServer(t *testing.T) {
 
 // TestAnUnfinishedUploadIsRemoved: what a killed uploader leaves goes away, what is younger stays.
 func TestAnUnfinishedUploadIsRemoved(t *testing.T) {
-	_, proxy := serve(t)
+	_, proxy := s3.Serve(t)
 	s := open(t, Options{Location: Location{Bucket: s3.Bucket, Endpoint: proxy.URL()}, PartBytes: 5 << 20, Attempts: 1})
 	bucket, key := s.bucketKey("left")
 	if _, err := s.beginParts(t.Context(), bucket, key); err != nil {
@@ -220,7 +194,7 @@ func TestAnUnfinishedUploadIsRemoved(t *testing.T) {
 }
 
 func TestABucketThatIsNotThereAndWrongCredentials(t *testing.T) {
-	_, proxy := serve(t)
+	_, proxy := s3.Serve(t)
 	other := open(t, Options{Location: Location{Bucket: "nothing-here", Endpoint: proxy.URL()}, Attempts: 2})
 	if _, err := other.Create(t.Context(), "a", nil); !errors.Is(err, ErrBucket) {
 		t.Errorf("no bucket: %v", err)
@@ -338,7 +312,7 @@ func TestPaceSpreadsBytes(t *testing.T) {
 }
 
 func TestFilesOfTheServerAreTheBucket(t *testing.T) {
-	server, proxy := serve(t)
+	server, proxy := s3.Serve(t)
 	s := open(t, Options{Location: Location{Bucket: s3.Bucket, Prefix: "p", Endpoint: proxy.URL()}})
 	if _, err := s.Create(t.Context(), "x", []byte("1")); err != nil {
 		t.Fatal(err)
