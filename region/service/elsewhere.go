@@ -7,7 +7,9 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -52,33 +54,53 @@ func (s *Server) stand(r *replica.Replica, id crdt.GenerationID) *regionv1.Stand
 	return out
 }
 
+// askAtOnce is how many shards one call asks at a time: each may wait for a leader.
+const askAtOnce = 16
+
 // elsewhere asks the leaders of the shards that this node has no replica of how they stand; of those that do not answer
 // there is nothing in it. All says whether all have answered.
 func (s *Server) elsewhere(ctx context.Context, id crdt.GenerationID) (out map[keyspace.ShardID]*regionv1.StandResponse, all bool) {
-	out, all = map[keyspace.ShardID]*regionv1.StandResponse{}, true
 	ctx, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
+	var missing []keyspace.ShardID
 	for i := range s.o.Router.Shards() {
-		shardID := keyspace.ShardID(i)
-		if s.o.Router.Replica(shardID) != nil {
-			continue
+		if shardID := keyspace.ShardID(i); s.o.Router.Replica(shardID) == nil {
+			missing = append(missing, shardID)
 		}
-		err := s.o.Router.AtLeader(ctx, shardID, func(ctx context.Context, here *replica.Replica, there *grpc.ClientConn) error {
+	}
+	return askEach(missing, askAtOnce, func(shardID keyspace.ShardID) (answer *regionv1.StandResponse, err error) {
+		err = s.o.Router.AtLeader(ctx, shardID, func(ctx context.Context, here *replica.Replica, there *grpc.ClientConn) (err error) {
 			if here != nil {
-				out[shardID] = s.stand(here, id)
+				answer = s.stand(here, id)
 				return nil
 			}
-			answer, err := regionv1.NewShardServiceClient(there).Stand(ctx, &regionv1.StandRequest{
-				Deployment: s.o.Deployment, Shard: uint32(i), Generation: id[:],
+			answer, err = regionv1.NewShardServiceClient(there).Stand(ctx, &regionv1.StandRequest{
+				Deployment: s.o.Deployment, Shard: uint32(shardID), Generation: id[:],
 			})
+			return err
+		})
+		return answer, err
+	})
+}
+
+// askEach asks for each of the shards, a few at once, and returns the answers. All says whether none failed.
+func askEach[T any](ids []keyspace.ShardID, atOnce int, ask func(keyspace.ShardID) (T, error)) (out map[keyspace.ShardID]T, all bool) {
+	out = make(map[keyspace.ShardID]T, len(ids))
+	var mu sync.Mutex // of out
+	var asking errgroup.Group
+	asking.SetLimit(atOnce)
+	for _, id := range ids {
+		asking.Go(func() error {
+			answer, err := ask(id)
 			if err == nil {
-				out[shardID] = answer
+				mu.Lock()
+				defer mu.Unlock()
+				out[id] = answer
 			}
 			return err
 		})
-		all = all && err == nil
 	}
-	return out, all
+	return out, asking.Wait() == nil
 }
 
 // settledElsewhere returns the least registry position that the shards which are not here are up to, and the given one
