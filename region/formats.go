@@ -19,7 +19,7 @@ import (
 func Formats() map[string]int {
 	all := map[string]int{
 		"data folder": FolderVersion, "checkpoint": checkpoint.FormatVersion, "placement": placement.Version, "probe": probe.Version,
-		"room":                   probe.RoomVersion,
+		"room": probe.RoomVersion, "addresses": AddressesVersion,
 		"messages between nodes": router.Version, "messages between regions": peer.Version,
 	}
 	for _, of := range []map[string]int{crdt.Formats(), keyspace.Formats(), group.Formats(), shard.Formats()} {

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/processor/job"
 	"github.com/watershed-db/watershed/region/carrier"
 	"github.com/watershed-db/watershed/region/checkpoint/objects"
@@ -68,8 +69,8 @@ type Options struct {
 	Fatal     func(error)
 	Listeners Listeners
 	// CheckEvery is how far apart the replicas of a shard are compared, ScrubEvery how far apart the passes over all tables
-	// are; 0 for 10 s and an hour.
-	CheckEvery, ScrubEvery time.Duration
+	// are, LearnEvery how often other regions are asked where their nodes are; 0 for 10 s, an hour and 5 s.
+	CheckEvery, ScrubEvery, LearnEvery time.Duration
 	// StatFS tells the room of the disk that a folder lies on, for tests; nil for what the system says.
 	StatFS func(path string) (limit.Space, error)
 }
@@ -249,6 +250,7 @@ func (n *Node) wire() (err error) {
 	}
 	n.peers = newPeers(n.env, n.o.CheckEvery, n.peerQueue())
 	o.Peers, o.Lag = n.peers.server, n.peers.lag
+	o.Addresses = func(region string) []string { return n.peers.directory.Addresses(crdt.RegionID(region)) }
 	for _, r := range n.local.All() {
 		n.attach(r)
 	}
@@ -278,6 +280,10 @@ var errEnded = errors.New("a part of the node ended by itself")
 func (n *Node) Run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return n.server.Serve(n.grpc) })
+	running.Go(func() error {
+		n.peers.learn(ctx, cmp.Or(n.o.LearnEvery, learnEvery))
+		return nil
+	})
 	scrubbed := make(chan struct{})
 	go func() {
 		defer close(scrubbed)

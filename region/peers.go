@@ -30,8 +30,10 @@ type peers struct {
 	logger hclog.Logger
 	shards []atomic.Pointer[peer.Shard] // of the replicas that are here
 	server *peer.Server
+	// directory knows where the other regions' nodes are.
+	directory *peer.Directory
 
-	heard, behind, entries, bytes, joined, gaps, refusals, sent, sentBytes, refused *prometheus.Desc
+	heard, behind, entries, bytes, joined, gaps, refusals, sent, sentBytes, refused, known *prometheus.Desc
 }
 
 func newPeers(env *Env, check time.Duration, queue *limit.Limit) *peers {
@@ -41,6 +43,7 @@ func newPeers(env *Env, check time.Duration, queue *limit.Limit) *peers {
 		id.Members = append(id.Members, peer.Member{Region: crdt.RegionID(r.Name), Number: r.Member, Addresses: r.GRPC})
 	}
 	p := &peers{env: env, check: check, id: id, links: peer.NewLinks(), logger: env.Logger.Named("peer")}
+	p.directory = peer.NewDirectory(id)
 	p.shards = make([]atomic.Pointer[peer.Shard], c.Shards)
 	p.describe()
 	p.server = peer.NewServer(id, func(n uint32) (*peer.Shard, group.Member) {
@@ -53,7 +56,7 @@ func newPeers(env *Env, check time.Duration, queue *limit.Limit) *peers {
 // attach has a replica, while it leads, pull from other regions, and keeps its shard up.
 func (p *peers) attach(r *replica.Replica) {
 	s := peer.New(peer.Options{
-		Identity: p.id, Replica: r, Links: p.links, Logger: p.logger,
+		Identity: p.id, Replica: r, Links: p.links, Logger: p.logger, Addresses: p.directory.Addresses,
 		Stopped: func(ctx context.Context, s *shard.SourceStopped) {
 			if _, err := p.env.Router.Propose(ctx, 0, s); err != nil && !errors.Is(err, context.Canceled) {
 				p.logger.Warn("a source that two regions hold different histories of is not recorded as stopped",
@@ -110,13 +113,14 @@ func (p *peers) describe() {
 	p.refusals = desc("join_refusals_total", "State joins that could not be made: people have to look.", of...)
 	p.sent = desc("sent_entries_total", "Commands sent to other regions.")
 	p.sentBytes = desc("sent_bytes_total", "Bytes of commands sent to other regions.")
+	p.known = desc("addresses", "Addresses at which nodes of a region are dialed.", "region")
 	p.refused = desc("refused_total", "Calls of other regions that were refused.", "reason")
 }
 
 // Describe implements prometheus.Collector.
 func (p *peers) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range [...]*prometheus.Desc{
-		p.heard, p.behind, p.entries, p.bytes, p.joined, p.gaps, p.refusals, p.sent, p.sentBytes, p.refused,
+		p.heard, p.behind, p.entries, p.bytes, p.joined, p.gaps, p.refusals, p.sent, p.sentBytes, p.refused, p.known,
 	} {
 		out <- d
 	}
@@ -146,6 +150,9 @@ func (p *peers) Collect(out chan<- prometheus.Metric) {
 			tell(p.gaps, prometheus.CounterValue, float64(v.Gaps), id, region)
 			tell(p.refusals, prometheus.CounterValue, float64(v.Refusals), id, region)
 		}
+	}
+	for _, region := range p.directory.Regions() {
+		tell(p.known, prometheus.GaugeValue, float64(len(p.directory.Addresses(region))), string(region))
 	}
 	entries, bytes := p.server.Sent()
 	tell(p.sent, prometheus.CounterValue, float64(entries))

@@ -129,6 +129,9 @@ type Limits struct {
 type Peers struct {
 	// UnreachableAfter is for how long nothing is heard from a region before it counts as unreachable.
 	UnreachableAfter Duration `yaml:"unreachable_after,omitempty"`
+	// Fixed says that other regions are dialed at their configured addresses alone, such as proxies, whatever addresses
+	// they tell.
+	Fixed bool `yaml:"fixed_addresses,omitempty"`
 }
 
 // Checkpoints are the region's copies of its state in an object store.

@@ -9,7 +9,7 @@ import (
 func TestNewerIsRefused(t *testing.T) {
 	id := &Identity{Deployment: "d", Self: "a", Shards: 1, Members: []Member{{Region: "a", Number: 1}, {Region: "b", Number: 2}}}
 	other := &Identity{Deployment: "d", Self: "b", Shards: 1, Members: id.Members}
-	h := other.hello(0)
+	h := other.Hello(0)
 	if reason, text := id.check(h); reason != "" {
 		t.Fatalf("refused: %s", text)
 	}

@@ -14,8 +14,8 @@ import (
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 )
 
-// hello returns what this node says of itself when it asks a peer about a shard.
-func (id *Identity) hello(shard keyspace.ShardID) *peerv1.Hello {
+// Hello returns what this node says of itself when it asks a peer about a shard.
+func (id *Identity) Hello(shard keyspace.ShardID) *peerv1.Hello {
 	self, _ := id.member(id.Self)
 	return &peerv1.Hello{Deployment: id.Deployment, Region: string(id.Self), Member: uint32(self.Number),
 		Shard: uint32(shard), Shards: uint32(id.Shards), Version: Version}

@@ -71,6 +71,16 @@ func (l *Links) drop(address string, conn *link, silence time.Duration) {
 	}
 }
 
+// Forget closes the connection to an address, if there is one. Calls under way fail.
+func (l *Links) Forget(address string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if conn := l.open[address]; conn != nil {
+		delete(l.open, address)
+		conn.Close()
+	}
+}
+
 // Close closes all connections. Calls under way fail.
 func (l *Links) Close() error {
 	l.mu.Lock()

@@ -60,6 +60,8 @@ type Options struct {
 	Identity
 	Replica Replica
 	Links   *Links // shared by the node's shards
+	// Addresses returns where the nodes of a region are dialed by now, in the order to be tried; nil for Member.Addresses.
+	Addresses func(region crdt.RegionID) []string
 	// Stopped is told of a source whose history here and at a peer are not one, so that shard 0 can record it. It may block
 	// for a while, and may be told again.
 	Stopped func(ctx context.Context, s *shard.SourceStopped)

@@ -95,11 +95,13 @@ func (p *puller) begin(now time.Time) {
 func (p *puller) run(ctx context.Context) {
 	pause, next, failed := p.timing.FirstPause, 0, 0
 	for ctx.Err() == nil {
-		if len(p.peer.Addresses) == 0 {
+		addresses := p.addresses()
+		if len(addresses) == 0 {
 			<-ctx.Done()
 			return
 		}
-		address := p.peer.Addresses[next%len(p.peer.Addresses)]
+		next %= len(addresses)
+		address := addresses[next]
 		worked, err := p.try(ctx, address)
 		if ctx.Err() != nil {
 			return
@@ -111,20 +113,19 @@ func (p *puller) run(ctx context.Context) {
 		if worked {
 			pause, failed = p.timing.FirstPause, 0
 		}
-		if i := p.leaderOf(err); i >= 0 && i != next%len(p.peer.Addresses) {
-			next = i
-		} else {
-			next++
-		}
 		if wait := router.RetryAfter(err); wait > 0 { // it has said when it has room
-			next--
 			if rest(ctx, min(max(wait, pause), longestRest)) != nil {
 				return
 			}
 			continue
 		}
+		if i := leaderOf(addresses, err); i >= 0 && i != next {
+			next = i
+		} else {
+			next++
+		}
 		// A node that does not lead is passed at once; after a round of them there is a pause.
-		if failed++; failed%len(p.peer.Addresses) != 0 {
+		if failed++; failed%len(addresses) != 0 {
 			continue
 		}
 		if rest(ctx, pause) != nil {
@@ -134,16 +135,24 @@ func (p *puller) run(ctx context.Context) {
 	}
 }
 
+// addresses returns where the peer's nodes are dialed by now.
+func (p *puller) addresses() []string {
+	if of := p.shard.o.Addresses; of != nil {
+		return of(p.peer.Region)
+	}
+	return p.peer.Addresses
+}
+
 // longestRest bounds how long a peer may put a puller off.
 const longestRest = 2 * time.Second
 
-// leaderOf returns which address an error names as the leader's, -1 for none that this node was told to dial.
-func (p *puller) leaderOf(err error) int {
+// leaderOf returns which of the addresses an error names as the leader's, -1 for none of them.
+func leaderOf(addresses []string, err error) int {
 	detail := router.Detail(err)
 	if detail == nil || detail.Leader == "" {
 		return -1
 	}
-	return slices.Index(p.peer.Addresses, detail.Leader)
+	return slices.Index(addresses, detail.Leader)
 }
 
 // note logs what ended a stream, loudly but seldom where the peer refuses this region.

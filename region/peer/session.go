@@ -77,7 +77,7 @@ func (s *session) run(ctx context.Context) (worked bool, err error) {
 	if s.stream, err = peerv1.NewPeerServiceClient(s.conn).Pull(ctx); err != nil {
 		return false, fmt.Errorf("pull: %w", err)
 	}
-	first := &peerv1.PullRequest{Hello: s.shard.o.hello(s.replica.Config().Shard), Cursor: s.cursor, Credit: window,
+	first := &peerv1.PullRequest{Hello: s.shard.o.Hello(s.replica.Config().Shard), Cursor: s.cursor, Credit: window,
 		Registry: s.replica.State().Registry().Position()}
 	s.granted.Store(window)
 	if err := s.say(first); err != nil {

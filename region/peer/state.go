@@ -139,7 +139,7 @@ func (p *puller) join(ctx context.Context, conn *link, key groupKey) (err error)
 		have[st.Source] = st.Point
 	}
 	stream, err := peerv1.NewPeerServiceClient(conn).State(ctx, &peerv1.StateRequest{
-		Hello: p.shard.o.hello(p.replica.Config().Shard), Generation: key.generation[:], Group: string(key.group),
+		Hello: p.shard.o.Hello(p.replica.Config().Shard), Generation: key.generation[:], Group: string(key.group),
 		Have: crdt.AppendFrontier(nil, have),
 	})
 	if err != nil {

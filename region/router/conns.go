@@ -114,6 +114,17 @@ func (c *Conns) dial(ctx context.Context, address string) (net.Conn, error) {
 	return w, nil
 }
 
+// Forget closes the connection to an address, if there is one. Calls under way fail.
+func (c *Conns) Forget(address string) {
+	c.mu.Lock()
+	conn := c.mu.open[address]
+	delete(c.mu.open, address)
+	c.mu.Unlock()
+	if conn != nil {
+		conn.Close() // which closes wires, and those want the lock
+	}
+}
+
 // Close closes all connections. Calls under way fail.
 func (c *Conns) Close() error {
 	c.mu.Lock()

@@ -164,13 +164,17 @@ func (s *Server) summary(ctx context.Context, r config.Region) (answer *peerv1.S
 // anyNode calls a region's nodes one after the other until one answers. Each gets a part of the time.
 func (s *Server) anyNode(ctx context.Context, r config.Region, call func(ctx context.Context, conn *grpc.ClientConn) error) error {
 	err := fmt.Errorf("no node of %s is known", r.Name)
-	for i, address := range r.GRPC {
+	addresses := r.GRPC
+	if s.o.Addresses != nil {
+		addresses = s.o.Addresses(r.Name)
+	}
+	for i, address := range addresses {
 		if ctx.Err() != nil {
 			return err
 		}
 		part := upWithin
 		if deadline, ok := ctx.Deadline(); ok {
-			part = max(time.Until(deadline)/time.Duration(len(r.GRPC)-i), time.Millisecond)
+			part = max(time.Until(deadline)/time.Duration(len(addresses)-i), time.Millisecond)
 		}
 		conn, e := s.o.Conns.To(address)
 		if err = e; err != nil {

@@ -63,6 +63,22 @@ func (s peerService) Summary(ctx context.Context, in *peerv1.SummaryRequest) (*p
 	return out, nil
 }
 
+// Nodes implements the service.
+func (s peerService) Nodes(_ context.Context, in *peerv1.NodesRequest) (*peerv1.NodesResponse, error) {
+	if err := s.o.Peers.Check(in.GetHello()); err != nil {
+		return nil, err
+	}
+	out := &peerv1.NodesResponse{Region: s.o.Region}
+	if table, revision, err := s.o.Carrier.Table(); err == nil && table != nil {
+		out.Revision = revision
+	}
+	nodes, _ := s.nodes()
+	for _, n := range nodes {
+		out.Grpc = append(out.Grpc, n.GetGrpc())
+	}
+	return out, nil
+}
+
 // Submit implements the service.
 func (s peerService) Submit(ctx context.Context, in *peerv1.SubmitRequest) (*peerv1.SubmitResponse, error) {
 	if err := s.o.Peers.Check(in.GetHello()); err != nil {

@@ -43,6 +43,9 @@ type Options struct {
 	Coordinator *coordinator.Coordinator
 	Carrier     *carrier.Carrier
 	Peers       Peers
+	// Addresses returns where the nodes of another region are dialed by now, in the order to be tried; nil for what the
+	// configuration says.
+	Addresses func(region string) []string
 	// Checkpoints are the region's; nil where it keeps none.
 	Checkpoints *Checkpoints
 	// Lag tells how far a shard is behind other regions, where this node leads it; nil elsewhere.

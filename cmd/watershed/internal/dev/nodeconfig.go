@@ -27,6 +27,7 @@ func (d *Deployment) nodeConfig(r *regionLayout, n nodeLayout) config.Config {
 		Worker:      config.Worker{Memory: workerMemory},
 		Raft:        config.Raft{LogBytes: logBytes},
 		Store:       config.Store{Cache: storeCache, Table: storeTable},
+		Peers:       config.Peers{Fixed: true}, // the way round a link would be no cut
 		Checkpoints: config.Checkpoints{URL: d.options.Checkpoints},
 	}
 	for i, other := range d.layout.Regions {

@@ -818,6 +818,110 @@ func (x *SubmitResponse) GetResult() []byte {
 	return nil
 }
 
+type NodesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodesRequest) Reset() {
+	*x = NodesRequest{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodesRequest) ProtoMessage() {}
+
+func (x *NodesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
+func (*NodesRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *NodesRequest) GetHello() *Hello {
+	if x != nil {
+		return x.Hello
+	}
+	return nil
+}
+
+type NodesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Revision      uint64                 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"` // of the region's placement table; 0 before there is one
+	Grpc          []string               `protobuf:"bytes,3,rep,name=grpc,proto3" json:"grpc,omitempty"`          // addresses of all nodes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodesResponse) Reset() {
+	*x = NodesResponse{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodesResponse) ProtoMessage() {}
+
+func (x *NodesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodesResponse.ProtoReflect.Descriptor instead.
+func (*NodesResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *NodesResponse) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *NodesResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *NodesResponse) GetGrpc() []string {
+	if x != nil {
+		return x.Grpc
+	}
+	return nil
+}
+
 var File_watershed_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_watershed_peer_v1_peer_proto_rawDesc = "" +
@@ -887,12 +991,19 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\x12\x18\n" +
 	"\acommand\x18\x02 \x01(\fR\acommand\"(\n" +
 	"\x0eSubmitResponse\x12\x16\n" +
-	"\x06result\x18\x01 \x01(\fR\x06result2\xc6\x02\n" +
+	"\x06result\x18\x01 \x01(\fR\x06result\">\n" +
+	"\fNodesRequest\x12.\n" +
+	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\"W\n" +
+	"\rNodesResponse\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x12\n" +
+	"\x04grpc\x18\x03 \x03(\tR\x04grpc2\x92\x03\n" +
 	"\vPeerService\x12K\n" +
 	"\x04Pull\x12\x1e.watershed.peer.v1.PullRequest\x1a\x1f.watershed.peer.v1.PullResponse(\x010\x01\x12I\n" +
 	"\x05State\x12\x1f.watershed.peer.v1.StateRequest\x1a\x1d.watershed.peer.v1.StateChunk0\x01\x12P\n" +
 	"\aSummary\x12!.watershed.peer.v1.SummaryRequest\x1a\".watershed.peer.v1.SummaryResponse\x12M\n" +
-	"\x06Submit\x12 .watershed.peer.v1.SubmitRequest\x1a!.watershed.peer.v1.SubmitResponseBBZ@github.com/watershed-db/watershed/proto/watershed/peer/v1;peerv1b\x06proto3"
+	"\x06Submit\x12 .watershed.peer.v1.SubmitRequest\x1a!.watershed.peer.v1.SubmitResponse\x12J\n" +
+	"\x05Nodes\x12\x1f.watershed.peer.v1.NodesRequest\x1a .watershed.peer.v1.NodesResponseBBZ@github.com/watershed-db/watershed/proto/watershed/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_watershed_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -906,7 +1017,7 @@ func file_watershed_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_watershed_peer_v1_peer_proto_rawDescData
 }
 
-var file_watershed_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_watershed_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_watershed_peer_v1_peer_proto_goTypes = []any{
 	(*Hello)(nil),           // 0: watershed.peer.v1.Hello
 	(*PullRequest)(nil),     // 1: watershed.peer.v1.PullRequest
@@ -920,6 +1031,8 @@ var file_watershed_peer_v1_peer_proto_goTypes = []any{
 	(*SummaryResponse)(nil), // 9: watershed.peer.v1.SummaryResponse
 	(*SubmitRequest)(nil),   // 10: watershed.peer.v1.SubmitRequest
 	(*SubmitResponse)(nil),  // 11: watershed.peer.v1.SubmitResponse
+	(*NodesRequest)(nil),    // 12: watershed.peer.v1.NodesRequest
+	(*NodesResponse)(nil),   // 13: watershed.peer.v1.NodesResponse
 }
 var file_watershed_peer_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: watershed.peer.v1.PullRequest.hello:type_name -> watershed.peer.v1.Hello
@@ -930,19 +1043,22 @@ var file_watershed_peer_v1_peer_proto_depIdxs = []int32{
 	7,  // 5: watershed.peer.v1.StateChunk.head:type_name -> watershed.peer.v1.StateHead
 	0,  // 6: watershed.peer.v1.SummaryRequest.hello:type_name -> watershed.peer.v1.Hello
 	0,  // 7: watershed.peer.v1.SubmitRequest.hello:type_name -> watershed.peer.v1.Hello
-	1,  // 8: watershed.peer.v1.PeerService.Pull:input_type -> watershed.peer.v1.PullRequest
-	5,  // 9: watershed.peer.v1.PeerService.State:input_type -> watershed.peer.v1.StateRequest
-	8,  // 10: watershed.peer.v1.PeerService.Summary:input_type -> watershed.peer.v1.SummaryRequest
-	10, // 11: watershed.peer.v1.PeerService.Submit:input_type -> watershed.peer.v1.SubmitRequest
-	3,  // 12: watershed.peer.v1.PeerService.Pull:output_type -> watershed.peer.v1.PullResponse
-	6,  // 13: watershed.peer.v1.PeerService.State:output_type -> watershed.peer.v1.StateChunk
-	9,  // 14: watershed.peer.v1.PeerService.Summary:output_type -> watershed.peer.v1.SummaryResponse
-	11, // 15: watershed.peer.v1.PeerService.Submit:output_type -> watershed.peer.v1.SubmitResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	0,  // 8: watershed.peer.v1.NodesRequest.hello:type_name -> watershed.peer.v1.Hello
+	1,  // 9: watershed.peer.v1.PeerService.Pull:input_type -> watershed.peer.v1.PullRequest
+	5,  // 10: watershed.peer.v1.PeerService.State:input_type -> watershed.peer.v1.StateRequest
+	8,  // 11: watershed.peer.v1.PeerService.Summary:input_type -> watershed.peer.v1.SummaryRequest
+	10, // 12: watershed.peer.v1.PeerService.Submit:input_type -> watershed.peer.v1.SubmitRequest
+	12, // 13: watershed.peer.v1.PeerService.Nodes:input_type -> watershed.peer.v1.NodesRequest
+	3,  // 14: watershed.peer.v1.PeerService.Pull:output_type -> watershed.peer.v1.PullResponse
+	6,  // 15: watershed.peer.v1.PeerService.State:output_type -> watershed.peer.v1.StateChunk
+	9,  // 16: watershed.peer.v1.PeerService.Summary:output_type -> watershed.peer.v1.SummaryResponse
+	11, // 17: watershed.peer.v1.PeerService.Submit:output_type -> watershed.peer.v1.SubmitResponse
+	13, // 18: watershed.peer.v1.PeerService.Nodes:output_type -> watershed.peer.v1.NodesResponse
+	14, // [14:19] is the sub-list for method output_type
+	9,  // [9:14] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_watershed_peer_v1_peer_proto_init() }
@@ -956,7 +1072,7 @@ func file_watershed_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_peer_v1_peer_proto_rawDesc), len(file_watershed_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	PeerService_State_FullMethodName   = "/watershed.peer.v1.PeerService/State"
 	PeerService_Summary_FullMethodName = "/watershed.peer.v1.PeerService/Summary"
 	PeerService_Submit_FullMethodName  = "/watershed.peer.v1.PeerService/Submit"
+	PeerService_Nodes_FullMethodName   = "/watershed.peer.v1.PeerService/Nodes"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -42,6 +43,8 @@ type PeerServiceClient interface {
 	Summary(ctx context.Context, in *SummaryRequest, opts ...grpc.CallOption) (*SummaryResponse, error)
 	// Submit hands a registry command to the region that owns the registry.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
+	// Nodes tells of which region the node is that answers, and where that region's nodes are reached by now.
+	Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (*NodesResponse, error)
 }
 
 type peerServiceClient struct {
@@ -104,6 +107,16 @@ func (c *peerServiceClient) Submit(ctx context.Context, in *SubmitRequest, opts 
 	return out, nil
 }
 
+func (c *peerServiceClient) Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (*NodesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NodesResponse)
+	err := c.cc.Invoke(ctx, PeerService_Nodes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -119,6 +132,8 @@ type PeerServiceServer interface {
 	Summary(context.Context, *SummaryRequest) (*SummaryResponse, error)
 	// Submit hands a registry command to the region that owns the registry.
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
+	// Nodes tells of which region the node is that answers, and where that region's nodes are reached by now.
+	Nodes(context.Context, *NodesRequest) (*NodesResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -140,6 +155,9 @@ func (UnimplementedPeerServiceServer) Summary(context.Context, *SummaryRequest) 
 }
 func (UnimplementedPeerServiceServer) Submit(context.Context, *SubmitRequest) (*SubmitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Submit not implemented")
+}
+func (UnimplementedPeerServiceServer) Nodes(context.Context, *NodesRequest) (*NodesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Nodes not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -216,6 +234,24 @@ func _PeerService_Submit_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Nodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NodesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Nodes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Nodes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Nodes(ctx, req.(*NodesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -230,6 +266,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Submit",
 			Handler:    _PeerService_Submit_Handler,
+		},
+		{
+			MethodName: "Nodes",
+			Handler:    _PeerService_Nodes_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
