@@ -85,7 +85,7 @@ func (x *step) claimed(m Message) {
 func (x *step) voted(m Message) {
 	p := x.peer(m.From)
 	match := x.standing == Asking && m.Kind == PreVote || x.standing == Claiming && m.Kind == Vote
-	if p == nil || !match || m.Epoch != x.epoch || !m.OK {
+	if p == nil || p.lost || !match || m.Epoch != x.epoch || !m.OK {
 		return
 	}
 	p.voted = true

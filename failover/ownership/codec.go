@@ -78,13 +78,13 @@ func (m Message) AppendTo(b []byte) []byte {
 	b = appendMark(appendNumbers(b, m.Number), m.Mark)
 	switch m.Kind {
 	case Entries:
-		b = appendWrite(b, m.Write)
+		b = appendNumbers(appendWrite(b, m.Write), uint64(m.Stamp), m.Led)
 	case Ack:
-		b = appendNumbers(appendMark(b, m.Write.Prev), m.Write.Confirmed)
+		b = appendNumbers(b, uint64(m.Write.Confirmed), uint64(m.Stamp), m.Led)
 	case StateAt:
 		b = appendControls(b, m.Write.Control)
 	case Ask, Grant:
-		b = appendNumbers(b, uint64(m.Stamp), uint64(m.Term))
+		b = appendNumbers(b, uint64(m.Stamp), uint64(m.Term), m.Led)
 	}
 	return b
 }
@@ -103,14 +103,14 @@ func DecodeMessage(b []byte) (Message, error) {
 	m.Number, m.Mark = d.uvarint(1<<63-1), d.mark()
 	switch m.Kind {
 	case Entries:
-		m.Write = d.write()
+		m.Write, m.Stamp, m.Led = d.write(), d.duration(1<<63-1), d.uvarint(1<<64-1)
 	case Ack:
-		m.Write.Prev, m.Write.Confirmed = d.mark(), d.position()
+		m.Write.Confirmed, m.Stamp, m.Led = d.position(), d.duration(1<<63-1), d.uvarint(1<<64-1)
 	case StateAt:
 		m.Write.Control = d.controls(0, m.Mark.Position)
 		d.stateControl(m.Write.Control, m.Mark, m.Epoch)
 	case Ask, Grant:
-		m.Stamp, m.Term = d.duration(1<<63-1), d.duration(MaxLease)
+		m.Stamp, m.Term, m.Led = d.duration(1<<63-1), d.duration(MaxLease), d.uvarint(1<<64-1)
 	}
 	if err := d.done(); err != nil {
 		return Message{}, err

@@ -43,13 +43,13 @@ func exampleMessages() []Message {
 		m.Kind = k
 		switch k {
 		case Entries:
-			m.Write = exampleWrite()
+			m.Write, m.Stamp, m.Led = exampleWrite(), 9, 8
 		case Ack:
-			m.Write.Prev, m.Write.Confirmed = Mark{EpochOf(3, 2), 70}, 66
+			m.Write.Confirmed, m.Stamp, m.Led = 66, 9, 8
 		case StateAt:
 			m.Write.Control = exampleControl[1:]
 		case Ask, Grant:
-			m.Stamp, m.Term = 3*time.Hour, time.Second
+			m.Stamp, m.Term, m.Led = 3*time.Hour, time.Second, 1<<63+5
 		}
 		list = append(list, m)
 	}
@@ -202,7 +202,7 @@ func FuzzStep(f *testing.F) {
 		}
 		m.To = 1
 		now := time.Second
-		s := Lead(Found(1, NewConfig(Data, Data, Witness)), Default(), now)
+		s := Lead(Found(1, NewConfig(Data, Data, Witness)), Default(), 1, now)
 		for _, e := range []Event{Tick{}, Receive{m}, Propose{3}, Receive{m}, Tick{}, Flip{2}, Receive{m}, Force{[]MemberID{2, 3}}} {
 			now += time.Duration(late) * time.Millisecond
 			before := s.Record

@@ -89,9 +89,9 @@ type Effects struct {
 	Commands []Command
 	// Messages leave when the commands are applied.
 	Messages []Message
-	// Grants are messages that leave when, besides, the node has proved that it leads its region's group now: a deposed
-	// leader's word binds nobody.
-	Grants []Message
+	// Proved are messages that leave when, besides, the node has proved that it still leads its region's group: a deposed
+	// leader's grant binds nobody, and what it lacks its region may hold.
+	Proved []Message
 	// Wrote is where the entries of Propose went, or that of Add.
 	Wrote Range
 	// Member is the number given by Add.
@@ -114,11 +114,13 @@ const (
 	NoteRemoved                        // was removed
 	NoteDistrusted                     // takes no part because of its clock
 	NoteBroken                         // refused to cut off what is confirmed
+	NoteLost                           // Member holds the log to Mark alone, though it had more: its disks are not its own
 )
 
 // String returns the kind in a word.
 func (k NoteKind) String() string {
-	return [...]string{"", "began", "ended", "handed-over", "flip-done", "flip-back", "config", "removed", "distrusted", "broken"}[k]
+	return [...]string{"", "began", "ended", "handed-over", "flip-done", "flip-back", "config", "removed", "distrusted", "broken",
+		"lost"}[k]
 }
 
 // Note is something that happened.

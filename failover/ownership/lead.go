@@ -25,7 +25,7 @@ func (x *step) lead() {
 func (x *step) askLeases() {
 	for i := range x.peers {
 		if id := x.peers[i].id; x.config().votes(id) {
-			x.send(Message{Kind: Ask, To: id, Epoch: x.epoch, Stamp: x.now, Term: x.set.Lease})
+			x.send(Message{Kind: Ask, To: id, Epoch: x.epoch, Stamp: x.now, Term: x.set.Lease, Led: x.led})
 		}
 	}
 }
@@ -41,17 +41,17 @@ func (x *step) asked(m Message) {
 			x.held, x.heldTill = m.Epoch, x.now+m.Term
 		}
 	}
-	x.send(Message{Kind: Grant, To: m.From, OK: ok, Epoch: m.Epoch, Stamp: m.Stamp, Term: m.Term})
+	x.send(Message{Kind: Grant, To: m.From, OK: ok, Epoch: m.Epoch, Stamp: m.Stamp, Term: m.Term, Led: m.Led})
 }
 
-// granted counts a lease from before it was asked for.
+// granted counts a lease from before it was asked for, on the clock that this very leader asked by.
 func (x *step) granted(m Message) {
 	p := x.peer(m.From)
 	if x.standing != Owning || m.Epoch != x.epoch || p == nil {
 		return
 	}
 	switch {
-	case m.OK && m.Term == x.set.Lease && m.Stamp <= x.now:
+	case m.OK && m.Term == x.set.Lease && m.Stamp <= x.now && (m.Led == x.led || mutant.On("grant-to-its-predecessor")):
 		stamp := m.Stamp
 		if mutant.On("lease-from-the-answer") {
 			stamp = x.now
@@ -80,7 +80,7 @@ func (x *step) flipTo(to MemberID) error {
 		return ErrNoMember
 	case !x.begun() || !x.settled():
 		return ErrBusy
-	case x.now-p.heard > x.set.Alone:
+	case !x.lives(to):
 		return ErrUnreachable
 	case !member.copies() || p.match+x.set.Lag < x.Record.Last:
 		return ErrBehind

@@ -24,7 +24,7 @@ type ShardLease struct {
 	From, To        MemberID
 	OK              bool
 	Epoch, Promised Epoch
-	Number          uint64
+	Number, Led     uint64
 }
 
 // Fits says whether a message can be one of these: an Ask or a Grant of the same time.
@@ -40,7 +40,7 @@ func (l *Leases) Put(s ShardID, m Message) bool {
 	if !l.Fits(m) {
 		return false
 	}
-	l.Shards = append(l.Shards, ShardLease{s, m.From, m.To, m.OK, m.Epoch, m.Promised, m.Number})
+	l.Shards = append(l.Shards, ShardLease{s, m.From, m.To, m.OK, m.Epoch, m.Promised, m.Number, m.Led})
 	return true
 }
 
@@ -48,7 +48,7 @@ func (l *Leases) Put(s ShardID, m Message) bool {
 func (l *Leases) Message(i int) (ShardID, Message) {
 	s := l.Shards[i]
 	return s.Shard, Message{Kind: l.Kind, From: s.From, To: s.To, OK: s.OK, Epoch: s.Epoch, Promised: s.Promised,
-		Number: s.Number, Stamp: l.Stamp, Term: l.Term}
+		Number: s.Number, Stamp: l.Stamp, Term: l.Term, Led: s.Led}
 }
 
 // AppendTo appends the bytes: about ten for each shard.
@@ -57,7 +57,7 @@ func (l *Leases) AppendTo(b []byte) []byte {
 	b = appendNumbers(b, uint64(l.Stamp), uint64(l.Term), uint64(len(l.Shards)))
 	for _, s := range l.Shards {
 		b = append(appendNumbers(b, uint64(s.Shard), uint64(s.From), uint64(s.To)), bit(s.OK, flagOK))
-		b = appendNumbers(b, uint64(s.Epoch), uint64(s.Promised), s.Number)
+		b = appendNumbers(b, uint64(s.Epoch), uint64(s.Promised), s.Number, s.Led)
 	}
 	return b
 }
@@ -80,7 +80,7 @@ func DecodeLeases(b []byte) (Leases, error) {
 			d.fail("bad flags of a lease")
 		}
 		s.OK = flags == flagOK
-		s.Epoch, s.Promised, s.Number = d.epoch(), d.epoch(), d.uvarint(1<<63-1)
+		s.Epoch, s.Promised, s.Number, s.Led = d.epoch(), d.epoch(), d.uvarint(1<<63-1), d.uvarint(1<<64-1)
 		l.Shards = append(l.Shards, s)
 	}
 	if err := d.done(); err != nil {

@@ -14,7 +14,7 @@ func (x *step) settled() bool {
 // lives says whether a member was heard of lately.
 func (x *step) lives(id MemberID) bool {
 	p := x.peer(id)
-	return id == x.Record.Self || p != nil && x.now-p.heard <= x.set.Alone
+	return id == x.Record.Self || p != nil && !p.lost && x.now-p.heard <= x.set.Alone
 }
 
 // reconfigure makes the change that is due without an operator's word, if any: a member that has caught up counts again,

@@ -15,8 +15,8 @@ const (
 	Ack                      // OK: I hold Mark and all before it. Else I lack Write.Prev, and Mark is where we may agree
 	StateAt                  // begin behind the state at Mark, which goes along. Write.Control holds who takes part there
 	Handover                 // I have promised you Epoch, and am done with Released. Mark: my last entry, yours as well
-	Ask                      // a lease of Epoch for Term, please; Stamp is my clock
-	Grant                    // OK: I promise nobody else anything for Term. Stamp as it was asked
+	Ask                      // a lease of Epoch for Term, please. Stamp is my clock
+	Grant                    // OK: I promise nobody else anything for Term. Stamp and Led as they were asked
 	Removed                  // you are no member any more
 )
 
@@ -33,6 +33,7 @@ type Message struct {
 	Number   uint64 // of the configuration that the sender goes by
 	Mark     Mark
 	Write    Write
-	Stamp    time.Duration // on the asker's clock
+	Stamp    time.Duration // of Ask and Entries, on the asker's clock. What answers has the same, and the same Led
 	Term     time.Duration
+	Led      uint64 // by which leadership of its region the asker goes: its successor has another clock
 }

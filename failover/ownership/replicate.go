@@ -34,7 +34,7 @@ func (x *step) propose(n Position) {
 // broadcast sends every peer what it hasn't been sent. Of one that hasn't said yet what it holds, the answer is awaited.
 func (x *step) broadcast() {
 	for i := range x.peers {
-		if p := &x.peers[i]; p.next <= x.end(p.id) && (p.match > 0 || p.asked.Position == 0) {
+		if p := &x.peers[i]; !p.lost && p.next <= x.end(p.id) && (p.match > 0 || p.asked == 0) {
 			x.sendEntries(p)
 		}
 	}
@@ -47,6 +47,7 @@ func (x *step) again() {
 		end := x.end(p.id)
 		confirmed := min(x.confirmed, end)
 		switch {
+		case p.lost:
 		case (p.match < end || p.told < confirmed) && x.now-p.moved >= x.set.Resend:
 			if p.match > 0 {
 				p.next = p.match + 1
@@ -75,7 +76,7 @@ func (x *step) sendEntries(p *peer) {
 	if c, ok := r.controlAt(p.next - 1); witness && ok {
 		prev = c.Mark
 	}
-	p.asked, p.sent = prev, x.confirmed
+	p.asked, p.sent = x.now, x.confirmed
 	if p.match == 0 || prev.Position <= p.match {
 		p.moved = x.now
 	}
@@ -86,7 +87,7 @@ func (x *step) sendEntries(p *peer) {
 			at = c.Mark
 		}
 		x.send(Message{Kind: StateAt, To: p.id, Epoch: x.epoch, Mark: at, Write: Write{Control: []Control{c}}})
-		p.asked, p.next = at, at.Position+1
+		p.next = at.Position + 1
 		return
 	}
 	w := Write{Epoch: x.epoch, Prev: prev, Last: prev.Position, Confirmed: x.confirmed, Floor: x.floor()}
@@ -104,7 +105,7 @@ func (x *step) sendEntries(p *peer) {
 	if p.match > 0 { // else it is asked once more about the same entry
 		p.next = w.Last + 1
 	}
-	x.send(Message{Kind: Entries, To: p.id, Epoch: x.epoch, Write: w})
+	x.send(Message{Kind: Entries, To: p.id, Epoch: x.epoch, Write: w, Stamp: x.now, Led: x.led})
 }
 
 // floor is the position up to which every member holds the log, so that nobody needs it; but no more is kept than Span.
@@ -131,7 +132,7 @@ func (x *step) entries(m Message) {
 	}
 	r := &x.Record
 	number := r.Config().Number
-	ack := Message{Kind: Ack, To: m.From, Epoch: m.Epoch, Write: Write{Prev: m.Write.Prev}}
+	ack := Message{Kind: Ack, To: m.From, Epoch: m.Epoch, Stamp: m.Stamp, Led: m.Led}
 	switch x.command(Command{Kind: Append, Write: m.Write}).Verdict {
 	case Refused:
 		x.send(ack)
@@ -203,13 +204,13 @@ func (r *Record) agree(limit Mark) Mark {
 // acked takes what a peer says it holds.
 func (x *step) acked(m Message) {
 	p := x.peer(m.From)
-	if x.standing != Owning || m.Epoch != x.epoch || p == nil {
+	if x.standing != Owning || m.Epoch != x.epoch || p == nil || p.lost {
 		return
 	}
 	switch {
 	case m.OK:
 		if m.Mark.Position > p.match {
-			p.match, p.moved = m.Mark.Position, x.now
+			p.match, p.moved, p.known = m.Mark.Position, x.now, x.now
 		}
 		p.told = max(p.told, m.Write.Confirmed)
 		p.next = max(p.next, p.match+1)
@@ -220,10 +221,15 @@ func (x *step) acked(m Message) {
 		if x.config().votes(m.From) {
 			x.overtaken()
 		}
-	case m.Write.Prev == p.asked: // else it is old
+	case m.Stamp == p.asked && m.Led == x.led: // else it is old
 		p.next = x.Record.agree(m.Mark).Position + 1
 		if p.match > 0 { // something was lost on the way
 			p.next = p.match + 1
+			p.lost = m.Mark.Position < p.match && m.Stamp > p.known
+		}
+		if p.lost { // asked after it had acknowledged more: it has forgotten what it promised, too
+			x.note(Note{Kind: NoteLost, Epoch: x.epoch, Mark: m.Mark, Member: p.id})
+			return
 		}
 		x.sendEntries(p)
 	}

@@ -41,6 +41,7 @@ type scenario struct {
 // actor is a region: its record as its group holds it, and its leader.
 type actor struct {
 	record Record
+	image  Record // of its disks, once
 	state  State
 	skew   time.Duration
 	down   bool
@@ -60,6 +61,7 @@ func (sc *scenario) printf(format string, args ...any) { fmt.Fprintf(&sc.out, fo
 //	repeat [from=1] [to=2] [kind=ack]  what matches is under way twice
 //	cut 1 2 | heal | down 1            messages between 1 and 2 are dropped; none are; region 1 is gone
 //	lead 1                             another node leads region 1, from what its group holds
+//	image 1 | restore 1                keep what region 1's disks hold; they hold that again
 //	skew 1 by=5ms                      the clock of region 1's leader jumps
 //	propose 1 n=3 | flip 1 to=2 | force 2 remove=1 | cost 2 remove=1 | add 1 role=data [instead=3] | remove 1 member=3 | distrust 1
 //	rejoin 1 as=4                      region 1 comes back as member 4
@@ -103,8 +105,14 @@ func (sc *scenario) run() {
 		sc.named()[0].down = true
 	case "lead":
 		for _, n := range sc.named() {
-			n.down, n.state = false, Lead(n.record, sc.set, sc.now+n.skew)
+			n.down, n.state = false, Lead(n.record, sc.set, uint64(sc.now), sc.now+n.skew)
 		}
+	case "image":
+		n := sc.named()[0]
+		n.image = n.record
+	case "restore":
+		n := sc.named()[0]
+		n.record = n.image
 	case "skew":
 		sc.named()[0].skew += sc.duration("by")
 	case "show":
@@ -112,7 +120,7 @@ func (sc *scenario) run() {
 	case "rejoin":
 		n := sc.named()[0]
 		n.record = n.record.Rejoin(MemberID(sc.int("as")))
-		n.down, n.state = false, Lead(n.record, sc.set, sc.now+n.skew)
+		n.down, n.state = false, Lead(n.record, sc.set, uint64(sc.now), sc.now+n.skew)
 	default:
 		sc.order()
 	}
@@ -129,7 +137,7 @@ func (sc *scenario) members() {
 	sc.nodes, sc.sent, sc.now, sc.cut = nil, nil, time.Hour, map[[2]int]bool{}
 	for i := range roles {
 		r := Found(MemberID(i+1), NewConfig(roles...))
-		sc.nodes = append(sc.nodes, &actor{record: r, state: Lead(r, sc.set, sc.now)})
+		sc.nodes = append(sc.nodes, &actor{record: r, state: Lead(r, sc.set, 0, sc.now)})
 	}
 }
 
@@ -283,7 +291,7 @@ func (sc *scenario) step(n *actor, e Event) {
 		sc.t.Fatalf("%d expects %+v, its group holds %+v", id, next.Record, n.record)
 	}
 	n.state = next
-	for _, m := range append(out.Messages, out.Grants...) {
+	for _, m := range append(out.Messages, out.Proved...) {
 		if !sc.hush || m.Kind != Ask && m.Kind != Grant {
 			sc.printf("  %v", m)
 		}

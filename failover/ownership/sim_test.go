@@ -194,6 +194,7 @@ type world struct {
 	calm    bool          // no faults any more
 	loss    int           // of a thousand messages
 	late    time.Duration // of most messages
+	apart   time.Duration // by how much clocks differ at the start
 	faults  time.Duration
 	nextID  int
 	checks
@@ -205,6 +206,7 @@ func newWorld(seed uint64, stats map[string]int) *world {
 	shape := shapes[w.rng.IntN(len(shapes))]
 	w.loss = []int{0, 20, 150}[w.rng.IntN(3)]
 	w.late = []time.Duration{400 * time.Microsecond, 8 * time.Millisecond}[w.rng.IntN(2)]
+	w.apart = []time.Duration{time.Nanosecond, 100 * time.Millisecond, time.Second}[w.rng.IntN(3)]
 	w.set.ClaimAfter = []time.Duration{40, 120}[w.rng.IntN(2)] * time.Millisecond
 	w.set.Batch = []Position{1, 4}[w.rng.IntN(2)]
 	w.faults = []time.Duration{30, 80, 200}[w.rng.IntN(3)] * time.Millisecond
@@ -231,11 +233,12 @@ func (w *world) trace(format string, args ...any) {
 
 // start makes another node the region's leader.
 func (w *world) start(r *simRegion) {
-	n := &simNode{region: r, offset: time.Second + w.within(time.Second), rate: 1000 + int64(w.rng.IntN(2*simDrift+1)) - simDrift}
+	n := &simNode{region: r, offset: time.Second + w.within(w.apart), rate: 1000 + int64(w.rng.IntN(2*simDrift+1)) - simDrift}
 	if w.pick(2) { // the extremes find most
 		n.rate = 1000 + simDrift*int64(1-2*w.rng.IntN(2))
 	}
-	n.state = Lead(r.record, w.set, n.clock(w.now))
+	w.seq++
+	n.state = Lead(r.record, w.set, uint64(w.seq), n.clock(w.now))
 	r.leader = n
 	w.push(simEvent{at: w.now + w.within(simTick), kind: 't', node: n})
 }
@@ -318,7 +321,7 @@ func (w *world) event() {
 func (n *simNode) alive() bool { return n.region.leader == n || n.region.zombie == n }
 
 // step takes one step of a node as a shell would: the commands through the region's Raft group, where a deposed leader
-// fails, then the messages, and grants only from the node that leads.
+// fails, then the messages, and what takes a proof only from the node that leads.
 func (w *world) step(n *simNode, e Event, src []simEntry) Effects {
 	r := n.region
 	next, out := n.state.Step(e, n.clock(w.now))
@@ -349,8 +352,8 @@ func (w *world) step(n *simNode, e Event, src []simEntry) Effects {
 	for _, m := range out.Messages {
 		w.post(r, m)
 	}
-	if r.leader == n || mutant.On("grant-of-a-deposed-leader") {
-		for _, m := range out.Grants {
+	for _, m := range out.Proved {
+		if r.leader == n || m.Kind == Grant && mutant.On("grant-of-a-deposed-leader") {
 			w.post(r, m)
 		}
 	}

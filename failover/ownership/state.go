@@ -30,11 +30,13 @@ type peer struct {
 	voted  bool          // for the claim under way
 	match  Position      // it holds the log up to here: told under the present epoch
 	next   Position      // the first entry to send it
-	asked  Mark          // the entry behind which it was sent something last
-	moved  time.Duration // when match moved, or the entries behind it were sent
+	asked  time.Duration // when it was sent something last; 0 for not yet
+	known  time.Duration // when match moved last
+	moved  time.Duration // when it did, or the entries behind it were sent
 	sent   Position      // the confirmed position that it was sent last
 	told   Position      // and that it has
-	heard  time.Duration // when it last answered; begin is when the leader began to listen
+	heard  time.Duration // when it was last heard of; at first when this leader began to listen
+	lost   bool          // it has lost what it said it had, and counts for nothing
 	leased bool
 	stamp  time.Duration // it has granted a lease that was asked for then
 }
@@ -50,6 +52,7 @@ type flip struct {
 type State struct {
 	Record Record
 	set    Settings
+	led    uint64
 
 	standing  Standing
 	epoch     Epoch    // asked for, claimed or owned
@@ -68,9 +71,10 @@ type State struct {
 
 // Lead returns the state with which a node begins that has just become the leader of its region's Raft group, from the
 // record as applied there once the group's earlier entries are. The node's predecessor may have granted a lease that
-// nobody wrote down: so nothing is promised that would break one until the longest has run out.
-func Lead(r Record, set Settings, now time.Duration) State {
-	s := State{Record: r, set: set, seen: r.Promised, confirmed: r.Confirmed}
+// nobody wrote down: so nothing is promised that would break one until the longest has run out. Led tells the leaders of the
+// group apart, as the group's own term does.
+func Lead(r Record, set Settings, led uint64, now time.Duration) State {
+	s := State{Record: r, set: set, led: led, seen: r.Promised, confirmed: r.Confirmed}
 	s.claimAt = now + time.Duration(r.Config().rank(r.Self))*set.Stagger
 	if r.Promised > 0 {
 		s.claimAt += set.ClaimAfter
@@ -133,7 +137,7 @@ func (s *State) match(id MemberID) Position {
 	if id == s.Record.Self {
 		return s.Record.Last
 	}
-	if p := s.peer(id); p != nil {
+	if p := s.peer(id); p != nil && !p.lost {
 		return p.match
 	}
 	return 0
@@ -153,7 +157,7 @@ func (s *State) Leased() (time.Duration, bool) {
 	var room [MaxMembers]time.Duration
 	stamps := room[:0]
 	for i := range s.peers {
-		if s.peers[i].leased && c.votes(s.peers[i].id) {
+		if s.peers[i].leased && !s.peers[i].lost && c.votes(s.peers[i].id) {
 			stamps = append(stamps, s.peers[i].stamp)
 		}
 	}

@@ -63,8 +63,8 @@ func (x *step) note(n Note) { x.out.Notes = append(x.out.Notes, n) }
 
 func (x *step) send(m Message) {
 	m.From, m.Promised, m.Number = x.Record.Self, x.Record.Promised, x.config().Number
-	if m.Kind == Grant && m.OK {
-		x.out.Grants = append(x.out.Grants, m)
+	if m.Kind == Grant && m.OK || m.Kind == Ack && !m.OK {
+		x.out.Proved = append(x.out.Proved, m)
 		return
 	}
 	x.out.Messages = append(x.out.Messages, m)
