@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/watershed-db/watershed/keyspace"
+	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/limit"
+	"github.com/watershed-db/watershed/region/peer"
 	"github.com/watershed-db/watershed/region/replica"
 	"github.com/watershed-db/watershed/region/router"
 )
@@ -21,6 +23,7 @@ const queueWait = 500 * time.Millisecond
 func (n *Node) openBounds() (err error) {
 	c := n.o.Config
 	n.bounds = limit.NewSet()
+	n.env.Bounds = n.bounds
 	n.registry.MustRegister(n.bounds)
 	stat := n.o.StatFS
 	if stat == nil {
@@ -91,6 +94,8 @@ func (n *Node) showBounds() {
 			return n.total(func(x *replica.Replica) uint64 { _, stalls := x.Held(); return stalls })
 		})
 	n.bounds.Show("raft_connections", n.host.MaxConnections, n.host.Connections, nil)
+	n.bounds.Show("snapshot_transfers", func() int64 { return group.SendsAtOnce }, func() int64 { return n.host.Snapshots().Sending }, nil)
+	n.bounds.Show("peer_window_bytes", func() int64 { return peer.Window }, n.peers.waiting, nil)
 	n.bounds.Show("message_bytes", func() int64 { return router.MaxMessage }, func() int64 { return 0 }, nil)
 	n.bounds.Show("block_cache_bytes", func() int64 { return int64(c.Store.Cache) },
 		func() int64 { return n.cache.Metrics().Size }, nil)

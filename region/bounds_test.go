@@ -114,7 +114,8 @@ func TestBoundsAreShownAndHold(t *testing.T) {
 	text := c.page(0, "/metrics")
 	for _, name := range []string{
 		"calls", "region_calls", "scans", "region_reads", "watchers", "peer_streams", "grpc_connections", "http_connections",
-		"raft_connections", "shard_proposal_bytes", "shard_backlog_bytes", "shard_table_bytes", "peer_queue_bytes", "disk_free_bytes", "block_cache_bytes",
+		"raft_connections", "shard_proposal_bytes", "shard_backlog_bytes", "shard_table_bytes", "peer_queue_bytes", "snapshot_transfers",
+		"peer_window_bytes", "jobs", "whole_watches", "disk_free_bytes", "block_cache_bytes",
 	} {
 		for _, metric := range []string{"watershed_limit", "watershed_used"} {
 			if !strings.Contains(text, metric+`{name="`+name+`"} `) {
@@ -152,4 +153,26 @@ func TestProposeIsForMembers(t *testing.T) {
 	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "horizon is not taken") {
 		t.Errorf("a horizon from outside: %v", err)
 	}
+}
+
+// There are no more jobs than the configuration allows; those that are there are changed as ever, and a place that is given
+// up is another's.
+func TestJobsAreBounded(t *testing.T) {
+	c := newClustersWith(t, 1, 1, func(o *Options) { o.Config.Limits.Jobs = 1 }, "a")[0]
+	c.apply(0, toyJob)
+	client := watershedv1.NewJobServiceClient(c.conn(0))
+	other := strings.Replace(toyJob, "toy", "other", 1)
+	_, err := client.Apply(t.Context(), &watershedv1.ApplyJobRequest{File: []byte(other)})
+	if status.Code(err) != codes.ResourceExhausted || len(status.Convert(err).Details()) != 1 || !strings.Contains(err.Error(), "1 of 1 are there") {
+		t.Errorf("a job too many: %v", err)
+	}
+	if text := c.page(0, "/metrics"); !strings.Contains(text, `watershed_used{name="jobs"} 1`) ||
+		!strings.Contains(text, `watershed_limited_total{name="jobs"} 1`) {
+		t.Error("the jobs are not counted")
+	}
+	c.apply(0, toyJob)
+	if _, err := client.Delete(t.Context(), &watershedv1.DeleteJobRequest{Name: "toy"}); err != nil {
+		t.Fatal(err)
+	}
+	c.apply(0, other)
 }

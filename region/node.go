@@ -41,6 +41,7 @@ type Env struct {
 	Router     *router.Router
 	Conns      *router.Conns // to nodes of any region
 	Registerer prometheus.Registerer
+	Bounds     *limit.Set // which shows what the node takes on
 	Logger     hclog.Logger
 }
 

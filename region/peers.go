@@ -99,6 +99,16 @@ func (p *peers) lag(id keyspace.ShardID) []*watershedv1.PeerLag {
 	return out
 }
 
+// waiting returns the bytes that wait to be proposed of the stream that has most.
+func (p *peers) waiting() (most int64) {
+	for i := range p.shards {
+		if s := p.shards[i].Load(); s != nil {
+			most = max(most, s.Waiting())
+		}
+	}
+	return most
+}
+
 func (p *peers) describe() {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("watershed_peer_"+name, help, labels, nil)

@@ -154,6 +154,12 @@ func New(config Config) (*Worker, error) {
 	return w, nil
 }
 
+// Memory returns the bound on the bytes of batches and of what is under way, Used what of it is in use.
+func (w *Worker) Memory() int64 { return w.config.Memory }
+
+// Used is explained with Memory.
+func (w *Worker) Used() int64 { return w.used.Load() }
+
 // Run works until ctx ends, and returns when every goroutine it started has.
 func (w *Worker) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)

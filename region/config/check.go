@@ -200,7 +200,7 @@ func (k *checker) limits(l Limits, minFree Size) {
 		n    int
 	}{
 		{"grpc_connections", l.GRPC}, {"http_connections", l.HTTP}, {"calls", l.Calls}, {"scans", l.Scans},
-		{"watchers", l.Watchers},
+		{"watchers", l.Watchers}, {"jobs", l.Jobs},
 	} {
 		k.refuse(x.n < 1 || x.n > 1<<20, "limits."+x.name, "1 to 1048576", "is %d", x.n)
 	}

@@ -121,6 +121,7 @@ type Limits struct {
 	Watchers int  `yaml:"watchers,omitempty"`  // streams of changes
 	UnderWay Size `yaml:"proposals,omitempty"` // bytes of writes without an outcome, each shard
 	Backlog  Size `yaml:"backlog,omitempty"`   // bytes of writes that are committed and not yet applied, each shard
+	Jobs     int  `yaml:"jobs,omitempty"`      // that there may be
 	// PeerQueue is bytes that wait for other regions to take them, all together.
 	PeerQueue Size `yaml:"peer_queue,omitempty"`
 }
@@ -168,6 +169,7 @@ func (c Config) Defaults() Config {
 	or(&c.Limits.Watchers, 20_000)
 	or(&c.Limits.UnderWay, 64<<20)
 	or(&c.Limits.Backlog, 64<<20)
+	or(&c.Limits.Jobs, 1000)
 	or(&c.Limits.PeerQueue, 64<<20)
 	or(&c.Peers.UnreachableAfter, Duration(3*time.Second))
 	or(&c.Checkpoints.Interval, Duration(15*time.Second))

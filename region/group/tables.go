@@ -36,8 +36,6 @@ const (
 	answerWithin = 2 * time.Minute
 	// sendAgain is between two tries to send what was cut off.
 	sendAgain = 100 * time.Millisecond
-	// sendsAtOnce is how many snapshots a node sends at a time.
-	sendsAtOnce = 2
 
 	takenTables   = 0
 	refusedTables = 1
@@ -52,6 +50,7 @@ type Snapshots struct {
 	Made, Installed, Failed uint64 // made here; sent and installed elsewhere; not sent
 	Sent, Reused            uint64 // bytes of files that went to followers; that those had already
 	Resumed                 uint64 // transfers that went on after a cut
+	Sending                 int64  // transfers that have their turn
 	Waiting                 int64  // transfers that wait for a turn or are under way
 }
 
@@ -68,15 +67,18 @@ type tables struct {
 }
 
 func newTables(rate int64) *tables {
-	return &tables{turns: make(chan struct{}, sendsAtOnce), rate: rate}
+	return &tables{turns: make(chan struct{}, SendsAtOnce), rate: rate}
 }
+
+// SendsAtOnce is how many snapshots a node sends at a time.
+const SendsAtOnce = 2
 
 // Snapshots returns what was counted so far.
 func (h *Host) Snapshots() Snapshots {
 	t := h.tables
 	return Snapshots{
 		Made: t.made.Load(), Installed: t.installed.Load(), Failed: t.failed.Load(), Sent: t.sent.Load(),
-		Reused: t.reused.Load(), Resumed: t.resumed.Load(), Waiting: t.waiting.Load(),
+		Reused: t.reused.Load(), Resumed: t.resumed.Load(), Waiting: t.waiting.Load(), Sending: int64(len(t.turns)),
 	}
 }
 

@@ -471,7 +471,7 @@ func TestAMemberThatIsDownHoldsUpNoOther(t *testing.T) {
 		return 0, 0
 	})
 	var sending sync.WaitGroup
-	for range sendsAtOnce {
+	for range SendsAtOnce {
 		sending.Go(func() { _ = m.sender.sendTables("c", down, 0, manifest, s, func() {}) })
 	}
 	<-tried

@@ -28,6 +28,7 @@ type puller struct {
 	logger  hclog.Logger
 
 	entries, bytes, joined, gaps, refusals atomic.Uint64
+	waiting                                atomic.Int64 // bytes of entries that came and are yet to be proposed
 
 	// Of the goroutine that runs:
 	cursor  uint64                       // the peer has told everything up to here of its log
@@ -178,6 +179,7 @@ func (p *puller) try(ctx context.Context, address string) (worked bool, err erro
 	}
 	s := &session{puller: p, conn: conn}
 	worked, err = s.run(ctx)
+	p.waiting.Store(0) // what came last is pulled again
 	p.mu.Lock()
 	p.in.connected = false
 	p.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 	"github.com/watershed-db/watershed/region/shard"
 )
 
-// window is the credit that a peer has: the bytes of entries that may be on their way or wait here.
-const window = 8 << 20
+// Window is the credit that a peer has: the bytes of entries that may be on their way or wait here, give or take a message.
+const Window = 8 << 20
 
 // maxQueue bounds the messages with entries that wait here; a peer that keeps to its credit sends fewer.
 const maxQueue = 1 << 12
@@ -77,9 +77,9 @@ func (s *session) run(ctx context.Context) (worked bool, err error) {
 	if s.stream, err = peerv1.NewPeerServiceClient(s.conn).Pull(ctx); err != nil {
 		return false, fmt.Errorf("pull: %w", err)
 	}
-	first := &peerv1.PullRequest{Hello: s.shard.o.Hello(s.replica.Config().Shard), Cursor: s.cursor, Credit: window,
+	first := &peerv1.PullRequest{Hello: s.shard.o.Hello(s.replica.Config().Shard), Cursor: s.cursor, Credit: Window,
 		Registry: s.replica.State().Registry().Position()}
-	s.granted.Store(window)
+	s.granted.Store(Window)
 	if err := s.say(first); err != nil {
 		return false, err
 	}
@@ -179,6 +179,7 @@ func (s *session) takeStandings(m *peerv1.PullResponse) error {
 func (s *session) charge(m *peerv1.PullResponse) error {
 	for _, e := range m.Entries {
 		s.received += uint64(len(e.Command)) + entryExtra
+		s.waiting.Add(int64(len(e.Command)) + entryExtra)
 	}
 	if granted := s.granted.Load(); s.received > granted+maxBatch+router.MaxMessage {
 		return fmt.Errorf("%w: %d bytes of entries for a credit of %d", ErrProtocol, s.received, granted)
@@ -231,7 +232,7 @@ func (s *session) work(ctx context.Context) (worked bool, err error) {
 				return true, err
 			}
 		}
-		if s.owed >= window/4 {
+		if s.owed >= Window/4 {
 			s.granted.Add(s.owed)
 			if err := s.say(&peerv1.PullRequest{Credit: s.owed}); err != nil {
 				return worked, s.ended(err)

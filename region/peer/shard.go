@@ -94,6 +94,14 @@ type View struct {
 	Told map[crdt.GenerationID]*Standing
 }
 
+// Waiting returns the bytes of commands that came from a peer and are yet to be proposed, of the peer with most of them.
+func (s *Shard) Waiting() (most int64) {
+	for _, p := range s.pullers {
+		most = max(most, p.waiting.Load())
+	}
+	return most
+}
+
 // Peers returns what is known of every other region, in order of region.
 func (s *Shard) Peers() []View {
 	st := s.o.Replica.State()

@@ -99,6 +99,7 @@ func (s *session) takeEntries(ctx context.Context, list []*peerv1.Entry) (n int,
 		s.entries.Add(1)
 		s.bytes.Add(uint64(len(e.Command)))
 		s.owed += uint64(len(e.Command)) + entryExtra
+		s.waiting.Add(-int64(len(e.Command)) - entryExtra)
 		c, err := shard.Decode(e.Command)
 		if err != nil {
 			return n, fmt.Errorf("%w: entry %d: %w", ErrProtocol, e.Index, err)

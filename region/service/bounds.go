@@ -1,11 +1,14 @@
 package service
 
 import (
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/watershed-db/watershed/region/config"
 	"github.com/watershed-db/watershed/region/limit"
+	"github.com/watershed-db/watershed/region/router"
 )
 
 const (
@@ -23,6 +26,9 @@ type bounds struct {
 	calls, inner              *limit.Limit // unary, from outside and within the region
 	scans, reads              *limit.Limit // streams of rows, from outside and within the region
 	watchers, peers, remember *limit.Limit
+
+	jobs        int64
+	refusedJobs atomic.Uint64
 }
 
 func newBounds(c config.Limits, shown *limit.Set) *bounds {
@@ -35,7 +41,27 @@ func newBounds(c config.Limits, shown *limit.Set) *bounds {
 		watchers: shown.Add(limit.New("watchers", "watchers", int64(c.Watchers), streamWait)),
 		peers:    shown.Add(limit.New("peer_streams", "streams", maxPeerStreams, streamWait)),
 		remember: shown.Add(limit.New("watched_rows", "rows", maxRemembered, streamWait)),
+		jobs:     int64(c.Jobs),
 	}
+}
+
+// show shows what the server bounds without a limit.Limit.
+func (s *Server) show(shown *limit.Set) {
+	shown.Show("jobs", func() int64 { return s.bounds.jobs }, func() int64 { return int64(s.o.Router.State(0).Registry().Live()) },
+		s.bounds.refusedJobs.Load)
+	shown.Show("whole_watches", func() int64 { return maxWholes }, func() int64 { return int64(len(s.wholes)) }, nil)
+}
+
+// roomForJob refuses a job of a new name where there are as many as there may be, give or take those that come at once.
+func (s *Server) roomForJob(name string) error {
+	r := s.o.Router.State(0).Registry()
+	if _, there := r.Job(name); there || int64(r.Live()) < s.bounds.jobs {
+		return nil
+	}
+	s.bounds.refusedJobs.Add(1)
+	return router.Exhausted(&limit.Exhausted{
+		What: fmt.Sprintf("jobs: %d of %d are there; delete one, or raise limits.jobs", r.Live(), s.bounds.jobs), Wait: streamWait,
+	})
 }
 
 // unary returns the bound on a unary call, nil for those that must always get through.

@@ -64,6 +64,9 @@ func (s jobService) Apply(ctx context.Context, in *watershedv1.ApplyJobRequest) 
 	if j == nil {
 		return nil, status.Error(codes.InvalidArgument, strings.Join(problems, "\n"))
 	}
+	if err := s.roomForJob(j.Name); err != nil {
+		return nil, err
+	}
 	result, err := s.submit(ctx, &shard.JobApply{
 		Epoch: s.o.Epoch(), Name: j.Name, File: j.File, Meaning: j.Meaning(), Pinned: j.Builtins(),
 	})

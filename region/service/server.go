@@ -89,6 +89,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{o: o, health: health.NewServer(), metrics: newCallMetrics(o.Registerer), wholes: make(chan struct{}, maxWholes)}
 	s.bounds = newBounds(o.Limits, o.Bounds)
+	s.show(o.Bounds)
 	s.refusals.logger = o.Logger
 	s.refusals.counter = newRefused(o.Registerer)
 	s.grpc = grpc.NewServer(

@@ -95,6 +95,9 @@ func (r *Registry) Jobs() []Entry {
 	return list
 }
 
+// Live returns how many jobs are live.
+func (r *Registry) Live() int { return len(r.live) }
+
 // Job returns a live job.
 func (r *Registry) Job(name string) (Entry, bool) {
 	e, ok := r.live[name]

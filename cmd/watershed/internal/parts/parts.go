@@ -74,6 +74,7 @@ func (n *Node) work(ctx context.Context, env *region.Env) error {
 	if err != nil {
 		return err
 	}
+	env.Bounds.Show("worker_memory_bytes", w.Memory, w.Used, nil)
 	return w.Run(ctx)
 }
 
