@@ -89,28 +89,3 @@ func (t *transport) hold(term uint64) error {
 		}
 	}
 }
-
-// AppendEntriesPipeline returns a pipeline that keeps back what it is given while the disk stalls.
-func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
-	p, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
-	if err != nil {
-		return nil, err
-	}
-	return &pipeline{AppendPipeline: p, transport: t, id: id, target: target}, nil
-}
-
-type pipeline struct {
-	raft.AppendPipeline
-	transport *transport
-	id        raft.ServerID
-	target    raft.ServerAddress
-}
-
-// AppendEntries sends entries without waiting for the answer.
-func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	if err := p.transport.hold(args.Term); err != nil {
-		return nil, err
-	}
-	p.transport.notices.sent(p.id, p.target, args)
-	return p.AppendPipeline.AppendEntries(args, resp)
-}
