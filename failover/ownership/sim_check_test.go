@@ -206,7 +206,7 @@ func (w *world) finish(live bool) {
 	if !live {
 		return
 	}
-	w.calm, w.cut = true, [4][4]bool{}
+	w.calm, w.cut = true, [5][5]bool{}
 	w.trace("all faults end")
 	voices := 0
 	for _, r := range w.regions {

@@ -50,7 +50,7 @@ func (w *world) fault() {
 		}
 		w.trace("cut %d", r.index)
 	case 3, 4, 5:
-		w.cut = [4][4]bool{}
+		w.cut = [5][5]bool{}
 		w.trace("heal")
 	case 6:
 		w.crash(r)

@@ -30,7 +30,7 @@ func defaultSeeds() string {
 	return "0:8000"
 }
 
-// TestSimulation plays schedules of two to four regions, each from a seed: messages lost, repeated and late, cuts, clocks
+// TestSimulation plays schedules of two to five regions, each from a seed: messages lost, repeated and late, cuts, clocks
 // that drift to the margin, pauses, crashes that keep the record alone, deposed leaders that go on, flips, forces, members
 // that come and go and are restored from old disks, and writes of both durabilities. After every event no two regions may
 // serve, and no rule that sim_check_test.go lists may be broken.
@@ -190,7 +190,7 @@ type world struct {
 	seq     int
 	queue   []simEvent
 	regions []*simRegion
-	cut     [4][4]bool
+	cut     [5][5]bool
 	calm    bool          // no faults any more
 	loss    int           // of a thousand messages
 	late    time.Duration // of most messages
@@ -202,7 +202,7 @@ type world struct {
 
 func newWorld(seed uint64, stats map[string]int) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 11)), stats: stats, set: simSettings()}
-	shapes := [][]Role{{Data, Data}, {Data, Data, Witness}, {Data, Data, Witness}, {Data, Data, Data}, {Data, Data, Data, Witness}}
+	shapes := [][]Role{{Data, Data}, {Data, Data, Witness}, {Data, Data, Witness}, {Data, Data, Data}, {Data, Data, Data, Witness}, {Data, Data, Data, Witness, Witness}}
 	shape := shapes[w.rng.IntN(len(shapes))]
 	w.loss = []int{0, 20, 150}[w.rng.IntN(3)]
 	w.late = []time.Duration{400 * time.Microsecond, 8 * time.Millisecond}[w.rng.IntN(2)]
