@@ -94,7 +94,7 @@ type Worker struct {
 
 // Raft tunes the region's Raft groups.
 type Raft struct {
-	Heartbeat Duration `yaml:"heartbeat,omitempty"` // 0: 3s, alone 50ms
+	Heartbeat Duration `yaml:"heartbeat,omitempty"` // 0: 3s
 	Election  Duration `yaml:"election,omitempty"`
 	Lease     Duration `yaml:"lease,omitempty"`
 	Commit    Duration `yaml:"commit,omitempty"`

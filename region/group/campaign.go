@@ -37,6 +37,43 @@ func (g *Group) watchPeers() {
 	}
 }
 
+// aloneEvery is how often the only voter of a group tries to lead it.
+const aloneEvery = 50 * time.Millisecond
+
+// watchAlone has the only voter of a group lead it without waiting for a heartbeat that nobody sends: when it starts, and
+// when it led and does no more. The timeouts are not shorter for that, so a group that grows has those of any other.
+func (g *Group) watchAlone() {
+	ended := make(chan struct{}, 1)
+	g.OnLeader(func(l Leadership) {
+		if l.Leader {
+			return
+		}
+		select {
+		case ended <- struct{}{}:
+		default:
+		}
+	})
+	for {
+		for g.raft.State() != raft.Leader && g.alone() {
+			g.Campaign()
+			if !g.pause(aloneEvery) {
+				return
+			}
+		}
+		select {
+		case <-ended:
+		case <-g.stopped:
+			return
+		}
+	}
+}
+
+// alone says whether this node is the only one that votes.
+func (g *Group) alone() bool {
+	voters := g.voters()
+	return len(voters) == 1 && voters[0].ID == g.host.cfg.NodeID
+}
+
 // shouldCampaign says whether peer led this group, is gone, and it is this node's turn to follow it.
 func (g *Group) shouldCampaign(peer string) bool {
 	term := g.raft.CurrentTerm()

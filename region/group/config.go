@@ -44,8 +44,8 @@ type Config struct {
 	// write of the node's stores fails with the first error, and Raft may panic over that. Required.
 	Fatal func(error)
 
-	// HeartbeatTimeout is how long a follower waits for its leader before it asks for votes (default 3 s; 50 ms where it is
-	// the only member). Short ones cost: a leader sends heartbeats ten times as often, for every group. Whoever finds out
+	// HeartbeatTimeout is how long a follower waits for its leader before it asks for votes (default 3 s). The only voter
+	// waits for nobody. Short ones cost: a leader sends heartbeats ten times as often, for every group. Whoever finds out
 	// sooner that a leader is lost calls Campaign.
 	HeartbeatTimeout time.Duration
 	// ElectionTimeout is how long a candidate waits for votes; at least HeartbeatTimeout, which is the default.
@@ -97,11 +97,7 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
-	election := 3 * time.Second
-	if len(c.Members) == 1 {
-		election = 50 * time.Millisecond // it waits for nobody
-	}
-	orDuration(&c.HeartbeatTimeout, election)
+	orDuration(&c.HeartbeatTimeout, 3*time.Second)
 	orDuration(&c.ElectionTimeout, c.HeartbeatTimeout)
 	orDuration(&c.LeaderLeaseTimeout, c.HeartbeatTimeout/2)
 	orDuration(&c.CommitTimeout, time.Second)

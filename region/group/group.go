@@ -257,6 +257,7 @@ func (g *Group) run(stable *shardStable) error {
 	g.running.Go(g.tellLeader)
 	g.running.Go(g.takeSnapshots)
 	g.running.Go(g.watchPeers)
+	g.running.Go(g.watchAlone)
 	g.running.Go(g.watchDisk)
 	return nil
 }

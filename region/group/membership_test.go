@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // enter starts a node more, which knows the others and waits to be added.
@@ -93,6 +95,42 @@ func TestMembersComeAndGo(t *testing.T) {
 	c.alter(Demote, 2)
 	if seat, ok := must(c.nodes[i].group.Membership()).Seat("n2"); !ok || seat.Voter {
 		t.Fatalf("%+v", seat)
+	}
+}
+
+// TestAloneAndNotAloneAnyMore: the only voter leads at once, whatever the timeout is, and again when it comes back; when
+// others have come it leads by the timeouts that they go by.
+func TestAloneAndNotAloneAnyMore(t *testing.T) {
+	const timeout = patience / 2
+	start := time.Now()
+	c := newCluster(t, 1, func(cfg *Config) { cfg.HeartbeatTimeout, cfg.LeaderLeaseTimeout = timeout, timeout })
+	c.propose("a")
+	c.kill(0)
+	c.start(0)
+	last := c.propose("b")
+	if took := time.Since(start); took > timeout {
+		t.Errorf("it led twice only after %v", took)
+	}
+	if d := testConfig(t.TempDir(), "n0", []Member{{ID: "n0", Address: "127.0.0.1:1"}}).withDefaults(); d.HeartbeatTimeout != 3*time.Second || d.ElectionTimeout != d.HeartbeatTimeout {
+		t.Errorf("alone, the timeouts are %v and %v", d.HeartbeatTimeout, d.ElectionTimeout)
+	}
+	i := c.enter("n1")
+	c.alter(AddNonvoter, i)
+	c.await("the log at the new member", func() bool { return c.nodes[i].toy.AppliedIndex() >= last })
+	if c.nodes[0].group.raft.State() != raft.Leader {
+		t.Fatal("the first node does not lead")
+	}
+	c.alter(Promote, i)
+	c.await("the vote", c.nodes[i].group.votes)
+	if c.nodes[0].group.alone() || c.nodes[i].group.alone() {
+		t.Fatal("one of two is alone")
+	}
+	term := c.nodes[0].group.raft.CurrentTerm()
+	for range 20 {
+		c.propose("c")
+	}
+	if now := c.nodes[0].group.raft.CurrentTerm(); now != term {
+		t.Errorf("leadership changed from term %d to %d", term, now)
 	}
 }
 
