@@ -109,11 +109,11 @@ func (c Config) removed(id MemberID) bool {
 	return !ok && id <= c.Highest
 }
 
-// rank is how many copies come before a member; the lower asks first.
-func (c Config) rank(id MemberID) int {
+// rank is how many copies come before a member, an owner that is missed not counted; the lower asks first.
+func (c Config) rank(id, owner MemberID) int {
 	n := 0
 	for _, m := range c.Members {
-		if m.copies() && m.ID < id {
+		if m.copies() && m.ID < id && m.ID != owner {
 			n++
 		}
 	}
@@ -122,7 +122,8 @@ func (c Config) rank(id MemberID) int {
 
 // with returns the next configuration, with one member changed or added.
 func (c Config) with(m Member) Config {
-	next := Config{Number: c.Number + 1, Highest: max(c.Highest, m.ID), Members: slices.Clone(c.Members), Gone: c.Gone, Fork: c.Fork}
+	next := c.without()
+	next.Highest = max(c.Highest, m.ID)
 	i, found := slices.BinarySearchFunc(next.Members, m.ID, func(m Member, id MemberID) int { return int(m.ID) - int(id) })
 	if found {
 		next.Members[i] = m

@@ -231,7 +231,7 @@ func (w *world) clients(n *simNode) {
 			n.writes = append(n.writes, simWrite{n.region.log[p-1].id, Mark{epoch, p}, w.pick(2)})
 		}
 	}
-	if w.pick(3) && n.alive() { // stopped between the write and the answer
+	if w.pick(3) && !w.calm && n.alive() { // stopped between the write and the answer
 		n.paused = w.now + w.within(120*time.Millisecond)
 		return
 	}

@@ -104,10 +104,10 @@ func simulate(seed uint64, stats map[string]int) (err error) {
 	return nil
 }
 
-const (
-	simTick  = 20 * time.Millisecond
-	simDrift = 49 // thousandths that a clock runs faster or slower at most: what the margin allows
-)
+const simTick = 20 * time.Millisecond
+
+// drift is by how many thousandths a clock runs faster or slower at most: what the margin allows.
+func (w *world) drift() int { return int(1000*w.set.Margin/w.set.Lease/2) - 1 }
 
 func simSettings() Settings {
 	return Settings{Lease: 100 * time.Millisecond, Margin: 10 * time.Millisecond, Longest: 100 * time.Millisecond,
@@ -194,22 +194,33 @@ type world struct {
 	calm    bool          // no faults any more
 	loss    int           // of a thousand messages
 	late    time.Duration // of most messages
+	tick    time.Duration
+	oneWay  time.Duration // of every message, where it isn't 0
 	apart   time.Duration // by how much clocks differ at the start
 	faults  time.Duration
 	nextID  int
 	checks
 }
 
+var simShapes = [][]Role{{Data, Data}, {Data, Data, Witness}, {Data, Data, Witness}, {Data, Data, Data},
+	{Data, Data, Data, Witness}, {Data, Data, Data, Witness, Witness}}
+
 func newWorld(seed uint64, stats map[string]int) *world {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 11)), stats: stats, set: simSettings()}
-	shapes := [][]Role{{Data, Data}, {Data, Data, Witness}, {Data, Data, Witness}, {Data, Data, Data}, {Data, Data, Data, Witness}, {Data, Data, Data, Witness, Witness}}
-	shape := shapes[w.rng.IntN(len(shapes))]
+	w := &world{rng: rand.New(rand.NewPCG(seed, 11)), stats: stats, set: simSettings(), tick: simTick}
+	shape := simShapes[w.rng.IntN(len(simShapes))]
 	w.loss = []int{0, 20, 150}[w.rng.IntN(3)]
 	w.late = []time.Duration{400 * time.Microsecond, 8 * time.Millisecond}[w.rng.IntN(2)]
 	w.apart = []time.Duration{time.Nanosecond, 100 * time.Millisecond, time.Second}[w.rng.IntN(3)]
 	w.set.ClaimAfter = []time.Duration{40, 120}[w.rng.IntN(2)] * time.Millisecond
 	w.set.Batch = []Position{1, 4}[w.rng.IntN(2)]
 	w.faults = []time.Duration{30, 80, 200}[w.rng.IntN(3)] * time.Millisecond
+	w.found(shape)
+	w.push(simEvent{at: w.now + w.faults, kind: 'f'})
+	return w
+}
+
+// found begins with a region of each role.
+func (w *world) found(shape []Role) {
 	c := NewConfig(shape...)
 	for i := range shape {
 		r := &simRegion{index: i, record: Found(MemberID(i+1), c), log: []simEntry{{}}}
@@ -217,8 +228,6 @@ func newWorld(seed uint64, stats map[string]int) *world {
 		w.start(r)
 	}
 	w.checks.begin(w)
-	w.push(simEvent{at: w.now + w.faults, kind: 'f'})
-	return w
 }
 
 func (w *world) pick(n int) bool { return w.rng.IntN(n) == 0 }
@@ -233,14 +242,15 @@ func (w *world) trace(format string, args ...any) {
 
 // start makes another node the region's leader.
 func (w *world) start(r *simRegion) {
-	n := &simNode{region: r, offset: time.Second + w.within(w.apart), rate: 1000 + int64(w.rng.IntN(2*simDrift+1)) - simDrift}
+	drift := w.drift()
+	n := &simNode{region: r, offset: time.Second + w.within(w.apart), rate: int64(1000 - drift + w.rng.IntN(2*drift+1))}
 	if w.pick(2) { // the extremes find most
-		n.rate = 1000 + simDrift*int64(1-2*w.rng.IntN(2))
+		n.rate = int64(1000 + drift*(1-2*w.rng.IntN(2)))
 	}
 	w.seq++
 	n.state = Lead(r.record, w.set, uint64(w.seq), n.clock(w.now))
 	r.leader = n
-	w.push(simEvent{at: w.now + w.within(simTick), kind: 't', node: n})
+	w.push(simEvent{at: w.now + w.within(w.tick), kind: 't', node: n})
 }
 
 func (w *world) push(e simEvent) {
@@ -304,7 +314,7 @@ func (w *world) event() {
 		}
 		w.step(n, Tick{}, nil)
 		w.clients(n)
-		w.push(simEvent{at: w.now + simTick*9/10 + w.within(simTick/5), kind: 't', node: n})
+		w.push(simEvent{at: w.now + w.tick*9/10 + w.within(w.tick/5), kind: 't', node: n})
 	case 'm':
 		r := w.regions[e.to]
 		if n := r.leader; n != nil && n.paused <= w.now {
@@ -382,7 +392,10 @@ func (w *world) post(r *simRegion, m Message) {
 		if w.pick(30) && !w.calm {
 			copies++
 		}
-		late := w.late/8 + w.within(w.late)
+		late := w.oneWay
+		if late == 0 {
+			late = w.late/8 + w.within(w.late)
+		}
 		if w.pick(25) && !w.calm {
 			late += w.within(150 * time.Millisecond)
 		}

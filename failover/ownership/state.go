@@ -75,7 +75,7 @@ type State struct {
 // group apart, as the group's own term does.
 func Lead(r Record, set Settings, led uint64, now time.Duration) State {
 	s := State{Record: r, set: set, led: led, seen: r.Promised, confirmed: r.Confirmed}
-	s.claimAt = now + time.Duration(r.Config().rank(r.Self))*set.Stagger
+	s.claimAt = now + time.Duration(r.Config().rank(r.Self, r.Promised.Owner()))*set.Stagger
 	if r.Promised > 0 {
 		s.claimAt += set.ClaimAfter
 		s.held, s.heldTill = r.Promised, now+set.Longest

@@ -136,7 +136,8 @@ func (x *step) receive(m Message) {
 // higher epoch stands.
 func (x *step) removed(m Message) {
 	c := x.Record.Config()
-	if slices.Contains(c.Gone, m.From) && m.Promised < x.Record.Promised || !slices.Contains(c.Gone, m.From) && m.Number <= c.Number {
+	both := slices.Contains(c.Gone, m.From)
+	if both && m.Promised < x.Record.Promised || !both && m.Number <= c.Number {
 		return
 	}
 	x.follow()
@@ -158,7 +159,8 @@ func (x *step) follow() {
 
 // waitForOwner puts off this member's claim.
 func (x *step) waitForOwner() {
-	x.claimAt = x.now + x.set.ClaimAfter + time.Duration(x.config().rank(x.Record.Self))*x.set.Stagger
+	rank := x.config().rank(x.Record.Self, x.Record.Promised.Owner())
+	x.claimAt = x.now + x.set.ClaimAfter + time.Duration(rank)*x.set.Stagger
 }
 
 // hear notes that the owner of the epoch promised lives.
