@@ -150,6 +150,13 @@ func TestDecodersRefuse(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}
+	full := exampleLeases()
+	for _, m := range []Message{{Kind: Ask, Stamp: 3 * time.Hour, Term: time.Second}, {Kind: Grant, Term: time.Second},
+		{Kind: Grant, Stamp: 3 * time.Hour}} {
+		if full.Put(1, m) {
+			t.Errorf("%+v goes with grants of another kind, stamp or term", m)
+		}
+	}
 	l := Leases{Kind: Claim}
 	if _, err := DecodeLeases(l.AppendTo(nil)); !errors.Is(err, ErrEncoding) {
 		t.Errorf("leases of another kind: %v", err)
@@ -201,14 +208,17 @@ func FuzzStep(f *testing.F) {
 			return
 		}
 		m.To = 1
-		now := time.Second
-		s := Lead(Found(1, NewConfig(Data, Data, Witness)), Default(), 1, now)
-		for _, e := range []Event{Tick{}, Receive{m}, Propose{3}, Receive{m}, Tick{}, Flip{2}, Receive{m}, Force{[]MemberID{2, 3}}} {
-			now += time.Duration(late) * time.Millisecond
-			before := s.Record
-			s, _ = s.Step(e, now)
-			if s.Record.Promised < before.Promised || s.Record.Confirmed < before.Confirmed {
-				t.Fatalf("%+v, after %+v %+v", s.Record, e, before)
+		for _, c := range []Config{NewConfig(Data, Data, Witness), NewConfig(Data)} { // one that claims, one that owns
+			now := time.Second
+			s := Lead(Found(1, c), Default(), 1, now)
+			for _, e := range []Event{Tick{}, Receive{m}, Propose{3}, Receive{m}, Add{Role: Data}, Tick{}, Flip{2}, Receive{m}, Tick{},
+				Force{[]MemberID{2, 3}}, Receive{m}} {
+				now += time.Duration(late) * time.Millisecond
+				before := s.Record
+				s, _ = s.Step(e, now)
+				if s.Record.Promised < before.Promised || s.Record.Confirmed < before.Confirmed {
+					t.Fatalf("%+v, after %+v %+v", s.Record, e, before)
+				}
 			}
 		}
 	})

@@ -96,11 +96,12 @@ func (c Config) Majority() int {
 	return voters/2 + 1
 }
 
-// Need is how many copies must hold an entry before it counts as confirmed: a majority of the voters, witnesses not
-// counted, or all copies where there are fewer. Whoever wins an election then is one of them, or was voted for by one.
+// Need is how many copies must hold an entry before it counts as confirmed: more than half, and so many that one of them
+// is among any majority of the voters that can elect a copy.
 func (c Config) Need() int {
-	_, copies := c.count()
-	return min(copies, c.Majority())
+	voters, copies := c.count()
+	least := max(1, c.Majority()-(voters-copies)) // copies in such a majority
+	return max(copies/2, copies-least) + 1
 }
 
 // removed says whether a number was given once and is no member any more.

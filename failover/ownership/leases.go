@@ -27,17 +27,13 @@ type ShardLease struct {
 	Number, Led     uint64
 }
 
-// Fits says whether a message can be one of these: an Ask or a Grant of the same time.
-func (l *Leases) Fits(m Message) bool {
-	return m.Kind == l.Kind && m.Stamp == l.Stamp && m.Term == l.Term && len(l.Shards) < MaxLeases
-}
-
-// Put adds a message that fits. Into an empty Leases every Ask and Grant fits.
+// Put adds a message, if it fits: into an empty Leases any Ask or Grant, then those of the same kind, stamp and term. The
+// shards of a region ask at the same time if they tick at the same time.
 func (l *Leases) Put(s ShardID, m Message) bool {
 	if len(l.Shards) == 0 && (m.Kind == Ask || m.Kind == Grant) {
 		l.Kind, l.Stamp, l.Term = m.Kind, m.Stamp, m.Term
 	}
-	if !l.Fits(m) {
+	if m.Kind != l.Kind || m.Stamp != l.Stamp || m.Term != l.Term || len(l.Shards) >= MaxLeases {
 		return false
 	}
 	l.Shards = append(l.Shards, ShardLease{s, m.From, m.To, m.OK, m.Epoch, m.Promised, m.Number, m.Led})

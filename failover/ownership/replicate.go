@@ -21,6 +21,7 @@ func (x *step) propose(n Position) {
 		x.out.Refused = &NotOwnerError{owner, epoch}
 	case x.flip.to != 0:
 		x.out.Refused = ErrFlipping
+	case n == 0:
 	case n > x.set.Unconfirmed || r.Last-x.confirmed > x.set.Unconfirmed-n:
 		x.out.Refused = ErrFull
 	default:

@@ -3,6 +3,7 @@ package ownership
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func (sc *scenario) printf(format string, args ...any) { fmt.Fprintf(&sc.out, fo
 //	lead 1                             another node leads region 1, from what its group holds
 //	image 1 | restore 1                keep what region 1's disks hold; they hold that again
 //	skew 1 by=5ms                      the clock of region 1's leader jumps
-//	propose 1 n=3 | flip 1 to=2 | force 2 remove=1 | cost 2 remove=1 | add 1 role=data [instead=3] | remove 1 member=3 | distrust 1
+//	propose 1 n=3 | flip 1 to=2 | force 2 remove=(1,3) | cost 2 remove=1 | add 1 role=data [instead=3] | remove 1 member=3 | distrust 1
 //	rejoin 1 as=4                      region 1 comes back as member 4
 //	show                               every region: who it takes for owner, what it holds, whether it serves
 func (sc *scenario) run() {
@@ -233,8 +234,12 @@ func (sc *scenario) deliver() {
 func (sc *scenario) order() {
 	n := sc.named()[0]
 	var gone []MemberID
-	if id := sc.int("remove"); id > 0 {
-		gone = append(gone, MemberID(id))
+	for _, a := range sc.d.CmdArgs {
+		for _, v := range a.Vals {
+			if id, err := strconv.Atoi(v); a.Key == "remove" && err == nil {
+				gone = append(gone, MemberID(id))
+			}
+		}
 	}
 	switch sc.d.Cmd {
 	case "propose":
