@@ -55,16 +55,16 @@ func Restore(ctx context.Context, c config.Config, logger hclog.Logger) error {
 		return folderError(c.Data, err)
 	}
 	switch {
-	case marked != nil && marked.Cut > 0:
-		return nil
 	case marked == nil && c.Checkpoints.Restore == "":
 		return nil
 	case marked == nil && found != nil:
 		return fmt.Errorf("data folder %s %w: nothing was restored into it", c.Data, ErrNotEmpty)
+	case c.Owns() && len(c.Regions) > 1: // also where all was fetched and nothing of it runs yet
+		return fmt.Errorf("%w: make another region than %s the owner in every region's configuration", ErrOwner, c.Region)
+	case marked != nil && marked.Cut > 0:
+		return nil
 	case c.Checkpoints.URL == "":
 		return errors.New("the restore of this node has not ended, and the configuration lacks checkpoints.url")
-	case c.Owns() && len(c.Regions) > 1:
-		return fmt.Errorf("%w: make another region than %s the owner in every region's configuration", ErrOwner, c.Region)
 	}
 	which := c.Checkpoints.Restore
 	if marked != nil {

@@ -3,6 +3,7 @@ package region
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -277,6 +278,86 @@ func TestTheRestComesFromPeers(t *testing.T) {
 	owner.Checkpoints.URL, owner.Data = url, filepath.Join(t.TempDir(), "data")
 	if err := Restore(t.Context(), owner, testLogger()); !errors.Is(err, ErrOwner) {
 		t.Errorf("the owner of shards was restored: %v", err)
+	}
+}
+
+// TestALostOwnerComesBack: the owner of two regions is gone with its disks; the other one owns the jobs, the lost one begins
+// with an old checkpoint and gets the jobs that it had entered since, and may own them again: no position is given twice.
+func TestALostOwnerComesBack(t *testing.T) {
+	_, proxy := s3.Serve(t)
+	url := proxy.Place("test")
+	regions := newClusters(t, 1, 2, "a", "b")
+	a, b := regions[0], regions[1]
+	apply := func(c *cluster, name string) { c.apply(0, strings.Replace(toyJob, "name: toy", "name: "+name, 1)) }
+	expect := func(names ...string) {
+		t.Helper()
+		for _, c := range regions {
+			until(t, "the jobs "+strings.Join(names, " ")+" in "+c.config.Region, func(context.Context) error {
+				r := c.nodes[0].node.local.Get(0).State().Registry()
+				var got []string
+				for _, e := range r.After(0) {
+					got = append(got, e.Name)
+				}
+				if !slices.Equal(got, names) {
+					return fmt.Errorf("%v", got)
+				}
+				return nil
+			})
+		}
+	}
+	a.stop(0)
+	a.config.Checkpoints = config.Checkpoints{URL: url, Interval: config.Duration(time.Hour)}
+	a.start(0, Listeners{})
+	id := a.apply(0, toyJob).GetJob().GetGeneration()
+	fa := a.feed(id, 0)
+	fa.send(0, 500, "x")
+	a.checkpoint("")
+	apply(a, "second")
+	fa.send(0, 600, "y")
+	want := []string{"1000 x n=1 s=2 r=1 false", "1000 y n=1 s=2 r=1 false"}
+	b.expect(0, toyScan(0), want)
+	expect("toy", "second")
+	a.stop(0)
+	if err := os.RemoveAll(a.dir); err != nil {
+		t.Fatal(err)
+	}
+
+	members := slices.Clone(a.config.Regions)
+	members[0].Member = 3
+	a.config.Regions, b.config.Regions = members, members
+	if err := Restore(t.Context(), a.nodeConfig(0, checkpoint.Latest), testLogger()); !errors.Is(err, ErrOwner) {
+		t.Fatalf("it is restored as the owner: %v", err)
+	}
+	owner := func(name string) {
+		b.stop(0)
+		a.config.Owner, b.config.Owner = name, name
+		b.start(0, Listeners{})
+	}
+	owner("b")
+	apply(b, "third")
+	if err := Restore(t.Context(), a.nodeConfig(0, checkpoint.Latest), testLogger()); err != nil {
+		t.Fatal(err)
+	}
+	back := a.nodeConfig(0, "")
+	back.Owner = "a"
+	if err := Restore(t.Context(), back, testLogger()); !errors.Is(err, ErrOwner) {
+		t.Errorf("what was fetched may begin as the owner: %v", err)
+	}
+	a.start(0, Listeners{})
+	expect("toy", "second", "third")
+	a.expect(0, toyScan(0), want)
+	apply(a, "fourth") // which b takes
+	expect("toy", "second", "third", "fourth")
+
+	a.stop(0)
+	owner("a")
+	a.start(0, Listeners{})
+	apply(b, "fifth")
+	expect("toy", "second", "third", "fourth", "fifth")
+	fa.send(0, 700, "x")
+	want[0] = "1000 x n=2 s=4 r=2 false"
+	for _, c := range regions {
+		c.expect(0, toyScan(0), want)
 	}
 }
 
