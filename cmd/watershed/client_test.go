@@ -272,7 +272,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 
 func TestVersionAndCompletion(t *testing.T) {
 	out, _, code := watershed(t, "version")
-	for _, part := range []string{`"api":"watershed.v1","data_folder":1,"formats":{"advance":1`, `"builtins":{"aggregate.avg":1`} {
+	for _, part := range []string{`"api":"watershed.v1","data_folder":1,"formats":{"addresses":1`, `"builtins":{"aggregate.avg":1`} {
 		if code != 0 || !bytes.Contains(out, []byte(part)) {
 			t.Errorf("status %d, no %s in %s", code, part, out)
 		}

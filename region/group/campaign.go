@@ -14,7 +14,7 @@ const (
 	// campaignPause is how long a group doesn't campaign again.
 	campaignPause = time.Second
 	// goneChecks and goneCheckPause are how often a peer that may be ending is looked at.
-	goneChecks     = 4
+	goneChecks     = 20
 	goneCheckPause = 25 * time.Millisecond
 )
 
