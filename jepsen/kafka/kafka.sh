@@ -91,7 +91,7 @@ ${KAFKA_PROPERTIES:-}
 EOF
   local id
   id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
-  java "${small[@]}" -cp "$(classpath)" kafka.tools.StorageTool format -t "$id" -c "$dir/server.properties" \
+  java "${small[@]}" -cp "$(classpath)" kafka.tools.StorageTool format -t "${id/#-/A}" -c "$dir/server.properties" \
     --standalone >&2
   touch "$dir/formatted"
 }
