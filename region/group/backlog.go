@@ -26,17 +26,22 @@ type Backlog struct {
 	}
 }
 
-// span is what was stored at once.
+// span are the commands of what was stored at once.
 type span struct {
 	last  uint64
 	bytes int64
 }
 
-// stored notes entries that follow those that were noted before.
+// stored notes entries that follow those that were noted before. Those of Raft's own never come to be applied.
 func (b *Backlog) stored(entries []*raft.Log) {
-	x := span{last: entries[len(entries)-1].Index}
+	var x span
 	for _, e := range entries {
-		x.bytes += int64(len(e.Data))
+		if e.Type == raft.LogCommand {
+			x.last, x.bytes = e.Index, x.bytes+int64(len(e.Data))
+		}
+	}
+	if x.last == 0 {
+		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -94,15 +93,20 @@ func TestALeaderBehindItsLogRefuses(t *testing.T) {
 	var let []*Proposal
 	var busy *limit.Exhausted
 	for refused := false; !refused && len(let) < 1000; {
+		committed := g.raft.CommitIndex()
 		p := g.Submit(ctx, make([]byte, 40))
-		select {
-		case <-p.done:
-			refused = true
-			if !errors.As(p.err, &busy) || errors.Is(p.err, ErrIndefinite) || busy.Wait <= 0 {
-				t.Errorf("refused with %v", p.err)
+		c.await("an entry more in the log, or a refusal", func() bool {
+			select {
+			case <-p.done:
+				refused = true
+			default:
 			}
-		case <-time.After(time.Millisecond): // for the log
+			return refused || g.raft.CommitIndex() > committed
+		})
+		if !refused {
 			let = append(let, p)
+		} else if !errors.As(p.err, &busy) || errors.Is(p.err, ErrIndefinite) || busy.Wait <= 0 {
+			t.Errorf("refused with %v", p.err)
 		}
 	}
 	used := g.Backlog().Used()
@@ -154,4 +158,21 @@ func TestAFollowerBehindItsLogHoldsEntriesOff(t *testing.T) {
 	}
 	last = c.propose("last")
 	c.await("the follower to catch up", func() bool { return c.nodes[behind].toy.AppliedIndex() >= last })
+}
+
+// TestTheBacklogEndsWithTheLastCommand: an entry of Raft's own behind it is never applied, and keeps nothing back.
+func TestTheBacklogEndsWithTheLastCommand(t *testing.T) {
+	b := &Backlog{most: 100}
+	command := func(index uint64) *raft.Log {
+		return &raft.Log{Index: index, Type: raft.LogCommand, Data: make([]byte, 60)}
+	}
+	b.stored([]*raft.Log{command(1), command(2), {Index: 3, Type: raft.LogBarrier}})
+	b.stored([]*raft.Log{{Index: 4, Type: raft.LogNoop}})
+	if b.room(4) == nil {
+		t.Error("two commands fit")
+	}
+	b.applied(2)
+	if err := b.room(4); err != nil || b.Used() != 0 {
+		t.Errorf("all commands are applied: %v, %d bytes", err, b.Used())
+	}
 }
