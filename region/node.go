@@ -324,21 +324,32 @@ func (n *Node) Run(ctx context.Context) error {
 	return errors.Join(running.Wait(), closed)
 }
 
-// handAtOnce is how many leaderships a node hands on at a time: those that wait for their turn still take writes, and those
-// that don't have the processors to themselves.
-const handAtOnce = 2
+const (
+	// handAtOnce is how many leaderships a node hands on at a time: those that wait for their turn still take writes, and those
+	// that don't have the processors to themselves.
+	handAtOnce = 2
+	// handWithin is when the rest is handed on at once after all.
+	handWithin = 3 * time.Second
+)
 
 // stepDown hands all leadership on.
 func (n *Node) stepDown() {
-	var handing errgroup.Group
-	handing.SetLimit(handAtOnce)
+	turns, late := make(chan struct{}, handAtOnce), time.After(handWithin)
+	var handing sync.WaitGroup
+	defer handing.Wait()
 	for _, r := range n.local.All() {
-		handing.Go(func() error {
+		select {
+		case turns <- struct{}{}:
+		case <-late:
+			turns, late = make(chan struct{}, len(n.local.All())), nil
+			turns <- struct{}{}
+		}
+		mine := turns
+		handing.Go(func() {
 			r.StepDown()
-			return nil
+			<-mine
 		})
 	}
-	_ = handing.Wait() // none fails
 }
 
 const (

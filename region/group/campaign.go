@@ -13,8 +13,8 @@ const (
 	campaignStep = 120 * time.Millisecond
 	// campaignPause is how long a group doesn't campaign again.
 	campaignPause = time.Second
-	// goneChecks and goneCheckPause are how often a peer that may be ending is looked at.
-	goneChecks     = 20
+	// goneWithin is for how long a peer that may be ending is looked at, and goneCheckPause is between looks.
+	goneWithin     = 500 * time.Millisecond
 	goneCheckPause = 25 * time.Millisecond
 )
 
@@ -80,8 +80,8 @@ func (g *Group) shouldCampaign(peer string) bool {
 	if g.raft.State() != raft.Follower || g.Leader().ID != peer || !g.votes() {
 		return false
 	}
-	for check := 1; !g.gone(peer); check++ {
-		if check == goneChecks || !g.pause(goneCheckPause) {
+	for began := time.Now(); !g.gone(peer); {
+		if time.Since(began) > goneWithin || !g.pause(goneCheckPause) || g.Leader().ID != peer {
 			return false
 		}
 	}

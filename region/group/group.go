@@ -305,10 +305,7 @@ func (g *Group) transferLeadership() {
 	}
 	deadline := time.NewTimer(4 * g.host.cfg.ElectionTimeout)
 	defer deadline.Stop()
-	for _, m := range g.voters() {
-		if m.ID == g.host.cfg.NodeID {
-			continue
-		}
+	for _, m := range g.heirs() {
 		done := make(chan error, 1)
 		transfer := g.raft.LeadershipTransferToServer(raft.ServerID(m.ID), raft.ServerAddress(m.Address))
 		go func() { done <- transfer.Error() }()
@@ -322,6 +319,23 @@ func (g *Group) transferLeadership() {
 			return
 		}
 	}
+}
+
+// heirs returns the other voters, those first that have taken a heartbeat lately: one that is down holds the others up for an
+// election timeout.
+func (g *Group) heirs() []Member {
+	heard, _ := g.transport.acks.since(g.raft.CurrentTerm(), time.Now().Add(-g.host.cfg.LeaderLeaseTimeout))
+	var up, down []Member
+	for _, m := range g.voters() {
+		switch {
+		case m.ID == g.host.cfg.NodeID:
+		case heard[raft.ServerID(m.ID)]:
+			up = append(up, m)
+		default:
+			down = append(down, m)
+		}
+	}
+	return append(up, down...)
 }
 
 // takeSnapshots makes snapshots when the state machine says they are due.
