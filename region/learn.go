@@ -60,12 +60,14 @@ func (p *peers) learn(ctx context.Context, every time.Duration) {
 	l.load()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for {
+	for round := 0; ; round++ {
 		var asking sync.WaitGroup
+		within, cancel := context.WithTimeout(ctx, every) // of a region that is gone nothing is learned in longer either
 		for _, region := range p.directory.Regions() {
-			asking.Go(func() { l.ask(ctx, region) })
+			asking.Go(func() { l.ask(within, region, round) })
 		}
 		asking.Wait()
+		cancel()
 		l.save()
 		select {
 		case <-ctx.Done():
@@ -75,9 +77,12 @@ func (p *peers) learn(ctx context.Context, every time.Duration) {
 	}
 }
 
-// ask has one node of a region tell all of them, and looks which of them are to be had from here.
-func (l *learner) ask(ctx context.Context, region crdt.RegionID) {
-	for _, address := range l.directory.Addresses(region) {
+// ask has one node of a region tell all of them, another one each round, since one may be out of touch with the others, and
+// looks which of them are to be had from here.
+func (l *learner) ask(ctx context.Context, region crdt.RegionID, round int) {
+	known := l.directory.Addresses(region)
+	for i := range known {
+		address := known[(i+round)%len(known)]
 		answer, err := l.nodes(ctx, region, address)
 		if err != nil {
 			l.logger.Debug("a node of another region does not tell the others", "region", region, "address", address, "error", err)

@@ -130,10 +130,10 @@ func (d *Directory) Tell(region crdt.RegionID, revision uint64, list []string) (
 		if slices.Contains(told, a) {
 			continue
 		}
-		delete(e.proven, a)
-		if !slices.Contains(e.seeds, a) {
+		if e.proven[a] && !slices.Contains(e.seeds, a) { // another one was never dialed for its region
 			gone = append(gone, a)
 		}
+		delete(e.proven, a)
 	}
 	e.revision, e.told = revision, told
 	if slices.Contains(gone, e.first) {

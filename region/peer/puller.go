@@ -118,6 +118,7 @@ func (p *puller) run(ctx context.Context) {
 			if rest(ctx, min(max(wait, pause), longestRest)) != nil {
 				return
 			}
+			next++ // it may not even lead the shard
 			continue
 		}
 		if i := leaderOf(addresses, err); i >= 0 && i != next {
