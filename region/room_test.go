@@ -35,7 +35,7 @@ func (w *writer) write(ctx context.Context) error {
 		out, err = regionv1.NewShardServiceClient(w.c.conn(i)).Advance(ctx,
 			&regionv1.AdvanceRequest{Deployment: "test", Advance: a.AppendTo(nil)})
 		switch {
-		case err == nil && out.GetOutcome() == regionv1.Outcome_OUTCOME_APPLIED:
+		case err == nil && (out.GetOutcome() == regionv1.Outcome_OUTCOME_APPLIED || out.GetOutcome() == regionv1.Outcome_OUTCOME_DUPLICATE):
 			w.next = next
 			return nil
 		case err == nil:

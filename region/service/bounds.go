@@ -1,14 +1,15 @@
 package service
 
 import (
-	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/watershed-db/watershed/region/config"
 	"github.com/watershed-db/watershed/region/limit"
-	"github.com/watershed-db/watershed/region/router"
 )
 
 const (
@@ -52,16 +53,15 @@ func (s *Server) show(shown *limit.Set) {
 	shown.Show("whole_watches", func() int64 { return maxWholes }, func() int64 { return int64(len(s.wholes)) }, nil)
 }
 
-// roomForJob refuses a job of a new name where there are as many as there may be, give or take those that come at once.
+// roomForJob refuses a job of a new name where there are as many as there may be, give or take those that come at once. It names
+// no time to wait, for only people make room.
 func (s *Server) roomForJob(name string) error {
 	r := s.o.Router.State(0).Registry()
 	if _, there := r.Job(name); there || int64(r.Live()) < s.bounds.jobs {
 		return nil
 	}
 	s.bounds.refusedJobs.Add(1)
-	return router.Exhausted(&limit.Exhausted{
-		What: fmt.Sprintf("jobs: %d of %d are there; delete one, or raise limits.jobs", r.Live(), s.bounds.jobs), Wait: streamWait,
-	})
+	return status.Errorf(codes.ResourceExhausted, "jobs: %d of %d are there; delete one, or raise limits.jobs", r.Live(), s.bounds.jobs)
 }
 
 // unary returns the bound on a unary call, nil for those that must always get through.
