@@ -1,7 +1,9 @@
 package group
 
 import (
+	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,6 +151,11 @@ func (g *guard) do(what string, write func() error) error {
 			end()
 			done <- err
 		}()
+		defer func() {
+			if failed := failureOf(recover()); failed != nil {
+				err = failed
+			}
+		}()
 		err = write()
 	}()
 	select {
@@ -159,6 +166,17 @@ func (g *guard) do(what string, write func() error) error {
 	case <-g.broken:
 	}
 	return g.err()
+}
+
+// failureOf returns the error that the log's database panics with when a write before has failed, nil where it didn't panic.
+// It leaves the database locked, and the process is to end. A panic of any other kind goes on.
+func failureOf(panicked any) error {
+	failed, ok := panicked.(error)
+	var bug runtime.Error
+	if panicked != nil && (!ok || errors.As(failed, &bug)) {
+		panic(panicked)
+	}
+	return failed
 }
 
 // read is do for what changes nothing: what fails is the caller's to judge. It runs on the caller's goroutine, so one that

@@ -204,3 +204,13 @@ func TestNobodyHearsOfAFailureBeforeFatalReturned(t *testing.T) {
 		g.fail(errors.New("first"))
 	})
 }
+
+// TestAPanicOverTheDiskIsAFailedWrite: two groups write to one log, and the second to hear of a full disk hears it by a panic.
+func TestAPanicOverTheDiskIsAFailedWrite(t *testing.T) {
+	full := errors.New("no space left on device")
+	var said error
+	g := newGuard(patience, patience, func(err error) { said = err })
+	if err := g.do("write", func() error { panic(full) }); !errors.Is(err, full) || !errors.Is(said, full) {
+		t.Errorf("returned %v, and said %v", err, said)
+	}
+}
