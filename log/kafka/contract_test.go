@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -149,9 +150,16 @@ func readUntil(t *testing.T, r *kafka.Reader, n int) []log.Record {
 // awaitStop polls until a partition stops, and returns how many records came before, and why.
 func awaitStop(t *testing.T, r *kafka.Reader) (int, error) {
 	t.Helper()
+	return awaitStopOr(t, r, math.MaxInt)
+}
+
+// awaitStopOr is awaitStop that also ends, without an error, when enough records have come.
+func awaitStopOr(t *testing.T, r *kafka.Reader, enough int) (int, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	for n := 0; ; {
+	n := 0
+	for n < enough {
 		batches, err := r.Poll(ctx, 100)
 		if err != nil {
 			t.Fatalf("no partition stopped: %v", err)
@@ -163,6 +171,7 @@ func awaitStop(t *testing.T, r *kafka.Reader) (int, error) {
 			n += len(b.Records)
 		}
 	}
+	return n, nil
 }
 
 func wantErr(t *testing.T, err, want error) {

@@ -81,14 +81,21 @@ func testRecordsGoWhileReading(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	readUntil(t, r, 10)
-	r.Pause(p)
-	c.produce(t, topic, "w", 10)
-	c.deleteRecords(t, topic, 15)
-	r.Resume(p)
-	n, err := awaitStop(t, r)
-	wantErr(t, err, log.ErrRecordsGone)
-	if n != 0 || len(r.Partitions()) != 0 {
-		t.Errorf("%d records came over the hole; %v still assigned", n, r.Partitions())
+	// A fetch that was under way at the pause may bring the new records before they are deleted: then there is no hole.
+	for next := int64(10); ; next += 10 {
+		r.Pause(p)
+		c.produce(t, topic, "w", 10)
+		c.deleteRecords(t, topic, next+5)
+		r.Resume(p)
+		n, err := awaitStopOr(t, r, 10)
+		if n == 10 && err == nil {
+			continue
+		}
+		wantErr(t, err, log.ErrRecordsGone)
+		if n != 0 || len(r.Partitions()) != 0 {
+			t.Errorf("%d records came over the hole; %v still assigned", n, r.Partitions())
+		}
+		return
 	}
 }
 
