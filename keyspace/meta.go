@@ -87,6 +87,14 @@ func (m *metaTable) get(key string) (op metaOp, ok bool) {
 	return op, ok
 }
 
+// lookup returns a copy of the value under a key, whether there is one, and whether the table knows that at all.
+func (m *metaTable) lookup(key []byte) (value []byte, ok, known bool) {
+	if op, ok := m.get(string(key)); ok {
+		return append([]byte{}, op.value...), !op.deleted, true
+	}
+	return nil, false, m.hides(string(key))
+}
+
 // keys returns a frozen table's keys in [from, to), in order, with those that get no longer finds.
 func (m *metaTable) keys(from, to []byte) []string {
 	d := m.derived

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,7 +74,7 @@ func (o Options) withDefaults() (Options, error) {
 // A View freezes the active table: so a view costs no copy and never holds up the writer. The small tables this leaves
 // behind are folded by the readers that caused them.
 //
-// Apply, Restore and Close are for one goroutine, the one that applies commands; all else is for any.
+// Apply, Get, Restore and Close are for one goroutine, the one that applies commands; all else is for any.
 type Store struct {
 	opts   Options
 	lock   io.Closer
@@ -226,6 +227,34 @@ func (s *Store) Apply(w *Writes) error {
 		s.wantLocked(w.Index)
 	}
 	return nil
+}
+
+// Get returns a copy of the small value under a MetaKey or an OutKey as the last command left it, nil and false if there
+// is none. Unlike a View it freezes nothing: it is for commands that depend on what is stored.
+func (s *Store) Get(key []byte) (value []byte, ok bool, err error) {
+	if !isMeta(key) {
+		return nil, false, fmt.Errorf("%w: %x is not for small values", ErrKey, key)
+	}
+	s.mu.Lock()
+	if err := s.usableLocked(); err != nil {
+		s.mu.Unlock()
+		return nil, false, err
+	}
+	active, frozen, e := s.mu.active, s.mu.frozen, s.mu.engine.hold()
+	s.mu.Unlock()
+	defer func() { err = errors.Join(err, e.release()) }()
+
+	// The active table is written to by this goroutine alone. What the writer takes away meanwhile the database has.
+	if value, ok, known := active.meta.lookup(key); known {
+		return value, ok, nil
+	}
+	for _, t := range slices.Backward(frozen) {
+		if value, ok, known := t.meta.lookup(key); known {
+			return value, ok, nil
+		}
+	}
+	value, err = getCopy(e.db, key)
+	return value, value != nil, err
 }
 
 // freezeLocked closes the active table and opens a fresh one, unless it is empty.

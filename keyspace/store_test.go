@@ -232,6 +232,16 @@ func compareRest(t *rapid.T, it *Iter, want []crdt.Delta) {
 	}
 }
 
+// compareGet compares what a command that is applied next would read.
+func (w *twin) compareGet(t *rapid.T, s *Store) {
+	for _, key := range metaKeys {
+		value, ok, err := s.Get(key)
+		if want, held := w.meta[string(key)]; err != nil || ok != held || string(value) != want {
+			t.Fatalf("key %x is %q %v %v, want %q %v", key, value, ok, err, want, held)
+		}
+	}
+}
+
 func (w *twin) compareMeta(t *rapid.T, v *View) {
 	got := map[string]string{}
 	for _, kind := range []byte{rowMeta, rowOut} {
@@ -338,6 +348,7 @@ func (m *storeModel) actions() map[string]func(*rapid.T) {
 			m.views = m.views[1:]
 			check(t, h.view.Close())
 		},
+		"get":          func(t *rapid.T) { twinOf(m.history).compareGet(t, m.store) },
 		"write behind": func(t *rapid.T) { must[uint64](t)(m.store.writeBehind()) },
 		"flush":        func(t *rapid.T) { check(t, m.store.mu.engine.db.Flush()) },
 		"restart": func(t *rapid.T) {

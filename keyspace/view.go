@@ -71,11 +71,8 @@ func (v *View) Get(key []byte) (value []byte, ok bool, err error) {
 		return nil, false, fmt.Errorf("%w: %x is not for small values", ErrKey, key)
 	}
 	for _, t := range v.tables {
-		if op, ok := t.meta.get(string(key)); ok {
-			return append([]byte{}, op.value...), !op.deleted, nil
-		}
-		if t.meta.hides(string(key)) {
-			return nil, false, nil
+		if value, ok, known := t.meta.lookup(key); known {
+			return value, ok, nil
 		}
 	}
 	value, err = getCopy(v.snap, key)

@@ -41,9 +41,17 @@ type Change struct {
 	Out        OutKind     // as what other regions want the command; 0 where they do not
 }
 
+// rows are the small values that the store holds, as the last command left them. They are read by commands that depend
+// on more than the State; what such a command itself writes it must remember. A read that fails says that there is nothing
+// and is told to the Machine, which then throws the command's work away.
+type rows interface {
+	get(key []byte) (value []byte, ok bool)
+}
+
 // applier applies one command: it makes the next State and collects the writes.
 type applier struct {
 	cfg            *Config
+	rows           rows
 	st             *State // the next state; what it shares with the last is cloned before it changes
 	index          uint64
 	edited         map[crdt.GenerationID]*Generation
@@ -60,14 +68,14 @@ type touchedGroup struct {
 	region     crdt.RegionID
 }
 
-// apply is the state machine: from a state and the command at index, the next state, what to write, what to answer, and
+// apply is the state machine: from a state, the rows beside it and the command at index, the next state, what to write, what to answer, and
 // what watchers may want to know. raw is the command's encoding, for the chain. The state given stays as it is, but for
 // the dirty marks behind its outboxes, which only the newest state may use.
-func apply(cfg *Config, st *State, index uint64, raw []byte, c Command) (*State, Writes, Result, Change) {
+func apply(cfg *Config, st *State, stored rows, index uint64, raw []byte, c Command) (*State, Writes, Result, Change) {
 	next := *st
 	next.Index = index
 	next.generations = maps.Clone(st.generations)
-	a := &applier{cfg: cfg, st: &next, index: index, res: Result{Index: index},
+	a := &applier{cfg: cfg, rows: stored, st: &next, index: index, res: Result{Index: index},
 		edited: map[crdt.GenerationID]*Generation{}, touched: map[touchedGroup]*group{}}
 	if st.Index == 0 {
 		a.w.set(identityKey(), cfg.identity())

@@ -51,7 +51,7 @@ func TestRaise(t *testing.T) {
 	cfg := &Config{Self: "a", Regions: []crdt.RegionID{"a"}, Shards: 1}
 	st := newState()
 	step := func(index uint64, c Command) (Writes, Result) {
-		next, w, res, _ := apply(cfg, st, index, Encode(c), c)
+		next, w, res, _ := apply(cfg, st, nil, index, Encode(c), c)
 		st = next
 		return w, res
 	}

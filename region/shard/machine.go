@@ -121,7 +121,11 @@ func (m *Machine) apply(index uint64, raw []byte) (Result, Change, error) {
 			return Result{}, Change{}, err
 		}
 	}
-	next, w, res, change := apply(&m.o.Config, st, index, raw, c)
+	stored := storedRows{store: m.o.Store}
+	next, w, res, change := apply(&m.o.Config, st, &stored, index, raw, c)
+	if stored.err != nil {
+		return Result{}, Change{}, stored.err
+	}
 	batch := keyspace.Writes{Index: index, Chain: next.Chain}
 	w.into(&batch)
 
@@ -134,6 +138,20 @@ func (m *Machine) apply(index uint64, raw []byte) (Result, Change, error) {
 	m.outs.put(index, change.Out)
 	m.publish(next)
 	return res, change, nil
+}
+
+// storedRows reads the store and keeps the first failure.
+type storedRows struct {
+	store *keyspace.Store
+	err   error
+}
+
+func (r *storedRows) get(key []byte) ([]byte, bool) {
+	value, ok, err := r.store.Get(key)
+	if err != nil && r.err == nil {
+		r.err = fmt.Errorf("read what the command depends on: %w", err)
+	}
+	return value, ok && err == nil
 }
 
 // AppliedIndex returns the index of the last command that the Machine holds.

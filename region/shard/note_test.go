@@ -12,7 +12,7 @@ func TestNotes(t *testing.T) {
 	st := newState()
 	do := func(c *Note, want Outcome) {
 		t.Helper()
-		next, _, res, _ := apply(cfg, st, st.Index+1, Encode(c), c)
+		next, _, res, _ := apply(cfg, st, nil, st.Index+1, Encode(c), c)
 		if res.Outcome != want {
 			t.Fatalf("%+v: %v %s, wanted %v", c, res.Outcome, res.Reason, want)
 		}
