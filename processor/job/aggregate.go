@@ -7,6 +7,7 @@ import (
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/strict"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -54,18 +55,18 @@ func isAggregate(name string) bool {
 const aggregatesExpected = "names and aggregates such as {requests: count(), fares: sum(fare)}"
 
 func (p *parser) aggregates(n *yaml.Node, what string, s *scope, input int) {
-	members := p.pairs(n, what, aggregatesExpected)
+	members := p.Pairs(n, what, aggregatesExpected)
 	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
-		p.fail(n, aggregatesExpected, "%s is empty", what)
+		p.Fail(n, aggregatesExpected, "%s is empty", what)
 	}
 	for _, m := range members {
 		if len(p.job.Aggregates) == MaxAggregates {
-			p.fail(m.key, "", "more than %d aggregates", MaxAggregates)
+			p.Fail(m.Key, "", "more than %d aggregates", MaxAggregates)
 			return
 		}
-		name := m.key.Value
-		claimed := p.claim(m.key, "aggregate", name, memberName)
-		a, ok := p.aggregate(m.value, what+"."+name, s)
+		name := m.Key.Value
+		claimed := p.claim(m.Key, "aggregate", name, memberName)
+		a, ok := p.aggregate(m.Value, what+"."+name, s)
 		if a.Name, a.Input = name, input; claimed && ok {
 			p.job.Aggregates = append(p.job.Aggregates, a)
 		}
@@ -93,7 +94,7 @@ func (p *parser) aggregate(n *yaml.Node, what string, s *scope) (Aggregate, bool
 	kind, ok := aggregators[id.Value]
 	switch {
 	case !ok:
-		c.fail(tree, one, "unknown aggregate %q%s", shorten(id.Value), didYouMean(id.Value, aggregatorNames))
+		c.fail(tree, one, "unknown aggregate %q%s", strict.Shorten(id.Value), strict.DidYouMean(id.Value, aggregatorNames))
 		return Aggregate{}, false
 	case len(call.Arguments) < kind.least || len(call.Arguments) > kind.most:
 		c.fail(tree, kind.usage, "%s with %d arguments", id.Value, len(call.Arguments))

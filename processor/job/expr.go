@@ -15,6 +15,7 @@ import (
 	"github.com/expr-lang/expr/file"
 	exprparser "github.com/expr-lang/expr/parser"
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/strict"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -150,17 +151,17 @@ func (c *compiler) program(tree ast.Node, source string, want typeSet) (*Program
 // tree parses the text of a scalar.
 func (p *parser) tree(n *yaml.Node, what string) (root ast.Node, ok bool) {
 	if n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null" || strings.TrimSpace(n.Value) == "" {
-		p.fail(n, expressionExpected, "%s is %s", what, kindOf(n))
+		p.Fail(n, expressionExpected, "%s is %s", what, strict.KindOf(n))
 		return nil, false
 	}
 	if len(n.Value) > MaxExpressionBytes {
-		p.fail(n, fmt.Sprintf("at most %d bytes", MaxExpressionBytes), "%s has %d bytes", what, len(n.Value))
+		p.Fail(n, fmt.Sprintf("at most %d bytes", MaxExpressionBytes), "%s has %d bytes", what, len(n.Value))
 		return nil, false
 	}
 	// The parser is not ours and the text comes from outside: a bug of its own must not take the process down.
 	defer func() {
 		if r := recover(); r != nil {
-			p.fail(n, expressionExpected, "%s cannot be read", what)
+			p.Fail(n, expressionExpected, "%s cannot be read", what)
 			root, ok = nil, false
 		}
 	}()
@@ -168,11 +169,11 @@ func (p *parser) tree(n *yaml.Node, what string) (root ast.Node, ok bool) {
 	var at *file.Error
 	switch {
 	case errors.As(err, &at):
-		line, column := p.place(n, at.From)
-		p.failAt(line, column, expressionExpected, "%s: %s", what, at.Message)
+		line, column := p.Place(n, at.From)
+		p.FailAt(line, column, expressionExpected, "%s: %s", what, at.Message)
 		return nil, false
 	case err != nil:
-		p.fail(n, expressionExpected, "%s: %v", what, err)
+		p.Fail(n, expressionExpected, "%s: %v", what, err)
 		return nil, false
 	}
 	return tree.Node, true
@@ -196,8 +197,8 @@ func (c *compiler) fail(n ast.Node, expected, format string, args ...any) {
 	if c.told++; c.told > maxTold {
 		return
 	}
-	line, column := c.p.place(c.at, n.Location().From)
-	c.p.failAt(line, column, expected, format, args...)
+	line, column := c.p.Place(c.at, n.Location().From)
+	c.p.FailAt(line, column, expected, format, args...)
 }
 
 // fault makes the error of an evaluation that fails at n.

@@ -8,20 +8,21 @@ import (
 	"unicode/utf8"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/strict"
 	"go.yaml.in/yaml/v3"
 )
 
 // compile compiles an expression over the fields of a record, whose names are the result's slots.
 func compile(src string) (*Program, []Field, error) {
-	p := &parser{reader: reader{file: "expr"}, job: &Job{}}
+	p := &parser{Reader: strict.Reader{File: "expr"}, job: &Job{}}
 	for _, line := range strings.Split(src, "\n") {
-		p.lines = append(p.lines, []rune(line))
+		p.Lines = append(p.Lines, []rune(line))
 	}
 	s := &scope{what: "the record", record: true, nested: true, slots: make(map[string]int)}
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: src, Line: 1, Column: 1}
 	prog, _ := p.expression(n, "expr", s, anyType)
-	if len(p.errs) > 0 {
-		return nil, nil, p.errs.sorted()
+	if len(p.Errs) > 0 {
+		return nil, nil, p.Errs.Sorted()
 	}
 	return prog, s.fields, nil
 }

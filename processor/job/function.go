@@ -9,6 +9,7 @@ import (
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/strict"
 )
 
 // function is one built-in of expressions. A change of what one computes is a new version (rules A11).
@@ -72,11 +73,11 @@ func (c *compiler) call(n *ast.CallNode) node {
 	}
 	f, ok := functions[id.Value]
 	if !ok {
-		hint := didYouMean(id.Value, functionNames)
+		hint := strict.DidYouMean(id.Value, functionNames)
 		if isAggregate(id.Value) {
 			hint = ", an aggregate: those stand alone, under aggregates"
 		}
-		c.fail(n, "one of "+strings.Join(functionNames, ", "), "unknown function %q%s", shorten(id.Value), hint)
+		c.fail(n, "one of "+strings.Join(functionNames, ", "), "unknown function %q%s", strict.Shorten(id.Value), hint)
 		return c.broken()
 	}
 	most := f.most

@@ -5,6 +5,7 @@ package job
 import (
 	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/keyspace"
+	"github.com/watershed-db/watershed/strict"
 )
 
 // Bounds of a job file.
@@ -162,20 +163,20 @@ func (j *Job) Schema() *crdt.Schema {
 }
 
 // RequireTopics checks what a job needs when its sources are topics: a CSV source must declare its columns, since a
-// topic has no header line. filename is for the messages. The error is an ErrorList.
+// topic has no header line. filename is for the messages. The error is a strict.ErrorList.
 func (j *Job) RequireTopics(filename string) error {
-	var errs ErrorList
+	var errs strict.ErrorList
 	for _, in := range j.Inputs {
 		if in.Format == CSV && in.Columns == nil {
-			errs = append(errs, Error{filename, in.at.line, in.at.column,
-				"the source " + in.Topic + " is csv from a topic, which has no header line",
-				`columns, such as columns: {"Date/Time": text, Lat: float}`})
+			errs = append(errs, strict.Error{File: filename, Line: in.at.line, Column: in.at.column,
+				What:     "the source " + in.Topic + " is csv from a topic, which has no header line",
+				Expected: `columns, such as columns: {"Date/Time": text, Lat: float}`})
 		}
 	}
 	if errs == nil {
 		return nil
 	}
-	return errs.sorted()
+	return errs.Sorted()
 }
 
 type position struct{ line, column int }

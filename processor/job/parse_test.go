@@ -11,6 +11,7 @@ import (
 
 	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/keyspace"
+	"github.com/watershed-db/watershed/strict"
 )
 
 // sample is the job file of the contract, less what is not supported yet.
@@ -168,7 +169,7 @@ func TestMistakes(t *testing.T) {
 				t.Fatalf("no %q to replace", c.old)
 			}
 			_, err := Parse("job.yaml", []byte(strings.Replace(base, c.old, c.new, 1)))
-			var list ErrorList
+			var list strict.ErrorList
 			if !errors.As(err, &list) {
 				t.Fatalf("no error: %v", err)
 			}
@@ -201,32 +202,12 @@ func TestErrorsAreBounded(t *testing.T) {
 		src += fmt.Sprintf("unknown%d: 1\n", i)
 	}
 	_, err := Parse("job.yaml", []byte(src))
-	var list ErrorList
-	if !errors.As(err, &list) || len(list) != MaxErrors || !strings.HasSuffix(list[MaxErrors-1].What, "(and 80 more errors)") {
+	var list strict.ErrorList
+	if !errors.As(err, &list) || len(list) != strict.MaxErrors || !strings.HasSuffix(list[strict.MaxErrors-1].What, "(and 80 more errors)") {
 		t.Error(err)
 	}
 	if _, err = Parse("job.yaml", make([]byte, MaxFileBytes+1)); err == nil || !strings.Contains(err.Error(), "at most 1048576") {
 		t.Error(err)
-	}
-}
-
-func TestDurations(t *testing.T) {
-	for s, want := range map[string]int64{"0": 0, "0s": 0, "5s": 5000, "1h30m": 5_400_000, "7d": 604_800_000, "1d12h": 129_600_000,
-		"1.5s": 1500, "36500d": 3_153_600_000_000, "1000us": 1} {
-		if got, err := parseDuration(s); err != nil || got != want {
-			t.Errorf("%s: %d, %v", s, got, err)
-		}
-	}
-	for _, s := range []string{"", "5", "d", "-1s", "-1d", "1.5d", "1d-5s", "5x", "1us", "36501d", "99999999999d", "1d1d", "1h1d"} {
-		if got, err := parseDuration(s); err == nil {
-			t.Errorf("%s: %d", s, got)
-		}
-	}
-	for ms, want := range map[int64]string{0: "0s", 1500: "1.5s", 60_000: "1m", 3_600_000: "1h", 86_400_000: "1d", 5_400_000: "1h30m",
-		600_000: "10m"} {
-		if got := formatDuration(ms); got != want {
-			t.Errorf("%d: %s", ms, got)
-		}
 	}
 }
 
@@ -271,7 +252,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {
 		j, err := Parse("job.yaml", src)
-		var list ErrorList
+		var list strict.ErrorList
 		switch {
 		case err != nil && (!errors.As(err, &list) || len(list) == 0 || j != nil):
 			t.Fatalf("%T: %v", err, err)

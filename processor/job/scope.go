@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/strict"
 )
 
 // typeSet is what is known of a value before any record is seen: the kinds it may have.
@@ -115,7 +116,7 @@ func (s *scope) field(path []string) (slot int, t typeSet, problem string) {
 		}
 		known, ok := s.types[name]
 		if s.types != nil && !ok {
-			return 0, t, fmt.Sprintf("unknown column %q%s", shorten(name), didYouMean(name, s.names))
+			return 0, t, fmt.Sprintf("unknown column %q%s", strict.Shorten(name), strict.DidYouMean(name, s.names))
 		}
 		if ok {
 			t = known
@@ -143,5 +144,5 @@ func (s *scope) member(name string) (slot int, t typeSet, problem string) {
 	if s.unknown {
 		return 0, anyType, ""
 	}
-	return 0, anyType, fmt.Sprintf("unknown name %q%s", shorten(name), didYouMean(name, s.names))
+	return 0, anyType, fmt.Sprintf("unknown name %q%s", strict.Shorten(name), strict.DidYouMean(name, s.names))
 }

@@ -5,16 +5,18 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/watershed-db/watershed/strict"
 )
 
 func (p *parser) sources(n *yaml.Node) {
-	items := p.items(n, "sources", "a list of sources")
+	items := p.Items(n, "sources", "a list of sources")
 	if n.Kind == yaml.SequenceNode && len(items) == 0 {
-		p.fail(n, "at least one source", "sources is empty")
+		p.Fail(n, "at least one source", "sources is empty")
 	}
 	for i, item := range items {
 		if i == MaxSources {
-			p.fail(item, "", "more than %d sources", MaxSources)
+			p.Fail(item, "", "more than %d sources", MaxSources)
 			return
 		}
 		p.source(item, i)
@@ -23,41 +25,41 @@ func (p *parser) sources(n *yaml.Node) {
 
 func (p *parser) source(n *yaml.Node, index int) {
 	what := fmt.Sprintf("sources[%d]", index)
-	m := p.fields(n, what, "topic", "format", "columns", "time", "out_of_orderness", "max_future", "idle_after", "start",
+	m := p.Fields(n, what, "topic", "format", "columns", "time", "out_of_orderness", "max_future", "idle_after", "start",
 		"where", "key", "aggregates")
 	if n.Kind != yaml.MappingNode {
 		return
 	}
 	in := Input{Index: index, MaxFuture: defaultMaxFuture, IdleAfter: defaultIdleAfter, at: position{n.Line, n.Column}}
-	if t, ok := p.need(n, m, what, "topic", "a topic"); ok {
+	if t, ok := p.Need(n, m, what, "topic", "a topic"); ok {
 		in.Topic, _ = p.topic(t, what+".topic")
 	}
 	s := p.recordScope(n, m, what, &in)
-	if t, ok := p.need(n, m, what, "time", timeExpected); ok {
+	if t, ok := p.Need(n, m, what, "time", timeExpected); ok {
 		in.Time = p.time(t, what+".time", s)
 	}
-	if d := m["out_of_orderness"]; d.given() {
-		in.Bound, _ = p.duration(d.value, what+".out_of_orderness", 0)
+	if d := m["out_of_orderness"]; d.Given() {
+		in.Bound, _ = p.Duration(d.Value, what+".out_of_orderness", 0)
 	}
-	if d := m["idle_after"]; d.given() {
-		in.IdleAfter, _ = p.duration(d.value, what+".idle_after", 1)
+	if d := m["idle_after"]; d.Given() {
+		in.IdleAfter, _ = p.Duration(d.Value, what+".idle_after", 1)
 	}
-	if d := m["max_future"]; d.given() {
-		if d.value.Kind == yaml.ScalarNode && d.value.Value == "none" {
+	if d := m["max_future"]; d.Given() {
+		if d.Value.Kind == yaml.ScalarNode && d.Value.Value == "none" {
 			in.MaxFuture = NoMaxFuture
 		} else {
-			in.MaxFuture, _ = p.duration(d.value, what+".max_future (none switches it off)", 0)
+			in.MaxFuture, _ = p.Duration(d.Value, what+".max_future (none switches it off)", 0)
 		}
 	}
 	p.checkStart(m["start"])
-	if w := m["where"]; w.given() {
-		in.Where, _ = p.decision(w.value, what+".where", s, boolType)
+	if w := m["where"]; w.Given() {
+		in.Where, _ = p.decision(w.Value, what+".where", s, boolType)
 	}
-	if k, ok := p.need(n, m, what, "key", keyExpected); ok {
+	if k, ok := p.Need(n, m, what, "key", keyExpected); ok {
 		p.key(k, what+".key", s, &in)
 	}
 	in.FirstAggregate = len(p.job.Aggregates)
-	if a, ok := p.need(n, m, what, "aggregates", aggregatesExpected); ok {
+	if a, ok := p.Need(n, m, what, "aggregates", aggregatesExpected); ok {
 		p.aggregates(a, what+".aggregates", s, index)
 	}
 	in.Aggregates = len(p.job.Aggregates) - in.FirstAggregate
@@ -66,45 +68,45 @@ func (p *parser) source(n *yaml.Node, index int) {
 }
 
 // recordScope reads format and columns: what the source's expressions can name.
-func (p *parser) recordScope(n *yaml.Node, m map[string]pair, what string, in *Input) *scope {
+func (p *parser) recordScope(n *yaml.Node, m map[string]strict.Pair, what string, in *Input) *scope {
 	s := &scope{what: "the record", record: true, slots: make(map[string]int)}
-	if f, ok := p.need(n, m, what, "format", "json | csv"); ok {
-		name, ok := p.choice(f, what+".format", "json", "csv", "protobuf", "avro")
+	if f, ok := p.Need(n, m, what, "format", "json | csv"); ok {
+		name, ok := p.Choice(f, what+".format", "json", "csv", "protobuf", "avro")
 		switch {
 		case name == "json":
 			in.Format = JSON
 		case name == "csv":
 			in.Format = CSV
 		case ok:
-			p.later(f, "format: "+name, "json | csv")
+			p.Later(f, "format: "+name, "json | csv")
 		}
 		s.nested = in.Format != CSV
 	}
 	c := m["columns"]
-	if !c.given() {
+	if !c.Given() {
 		return s
 	}
 	if in.Format == JSON {
-		p.fail(c.key, "columns with format: csv only", "%s has columns, which json has not", what)
+		p.Fail(c.Key, "columns with format: csv only", "%s has columns, which json has not", what)
 		return s
 	}
 	s.types = make(map[string]typeSet)
-	for i, member := range p.pairs(c.value, what+".columns", "names and types such as {city: text, fare: float}") {
+	for i, member := range p.Pairs(c.Value, what+".columns", "names and types such as {city: text, fare: float}") {
 		if i == MaxColumns {
-			p.fail(member.key, "", "more than %d columns", MaxColumns)
+			p.Fail(member.Key, "", "more than %d columns", MaxColumns)
 			break
 		}
-		name := member.key.Value
-		if t, ok := p.choice(member.value, "the type of column "+shorten(name), typeNames[1:]...); ok {
+		name := member.Key.Value
+		if t, ok := p.Choice(member.Value, "the type of column "+strict.Shorten(name), typeNames[1:]...); ok {
 			in.Columns = append(in.Columns, Column{name, typeNamed(t)})
 		}
-		s.declare(name, typeNamed(member.value.Value))
+		s.declare(name, typeNamed(member.Value.Value))
 	}
 	if len(s.names) == 0 {
 		s.types = nil // nothing can be said of names
 	}
-	if len(in.Columns) == 0 && c.value.Kind == yaml.MappingNode && len(c.value.Content) == 0 {
-		p.fail(c.value, "the file's columns, or no columns at all", "%s.columns is empty", what)
+	if len(in.Columns) == 0 && c.Value.Kind == yaml.MappingNode && len(c.Value.Content) == 0 {
+		p.Fail(c.Value, "the file's columns, or no columns at all", "%s.columns is empty", what)
 	}
 	return s
 }
@@ -136,9 +138,9 @@ func (p *parser) key(n *yaml.Node, what string, s *scope, in *Input) {
 	case yaml.SequenceNode:
 		seen := make(map[string]bool)
 		for _, item := range n.Content {
-			name, ok := p.text(item, "a part of "+what, "the name of a field")
+			name, ok := p.Text(item, "a part of "+what, "the name of a field")
 			if ok && seen[name] {
-				p.fail(item, "each name once", "duplicate %q in %s", name, what)
+				p.Fail(item, "each name once", "duplicate %q in %s", name, what)
 				continue
 			}
 			if seen[name] = true; ok {
@@ -146,19 +148,19 @@ func (p *parser) key(n *yaml.Node, what string, s *scope, in *Input) {
 			}
 		}
 	case yaml.MappingNode:
-		for _, member := range p.pairs(n, what, keyExpected) {
-			prog, _ := p.decision(member.value, what+"."+member.key.Value, s, anyType)
-			add(member.key, member.key.Value, prog)
+		for _, member := range p.Pairs(n, what, keyExpected) {
+			prog, _ := p.decision(member.Value, what+"."+member.Key.Value, s, anyType)
+			add(member.Key, member.Key.Value, prog)
 		}
 	default:
-		p.fail(n, keyExpected, "%s is %s", what, kindOf(n))
+		p.Fail(n, keyExpected, "%s is %s", what, strict.KindOf(n))
 		return
 	}
 	switch {
 	case len(n.Content) == 0:
-		p.fail(n, keyExpected, "%s is empty", what)
+		p.Fail(n, keyExpected, "%s is empty", what)
 	case len(names) > MaxKeyParts:
-		p.fail(n, "", "%s has more than %d parts", what, MaxKeyParts)
+		p.Fail(n, "", "%s has more than %d parts", what, MaxKeyParts)
 	}
 	for i := range s.fields {
 		if s.reads[i] {
@@ -193,7 +195,7 @@ func (p *parser) agreeOnKey(n *yaml.Node, what string, names []string, nodes []*
 		}
 	}
 	if found != len(want) || len(names) != len(want) {
-		p.fail(n, "the key of the first source: "+strings.Join(want, ", "), "%s has the members %s", what,
+		p.Fail(n, "the key of the first source: "+strings.Join(want, ", "), "%s has the members %s", what,
 			strings.Join(names, ", "))
 		return
 	}
@@ -211,13 +213,13 @@ func (p *parser) field(n *yaml.Node, name string, s *scope) *Program {
 	}
 	for _, part := range path {
 		if part == "" || len(name) > maxFieldName {
-			p.fail(n, "the name of a field", "%q names no field", shorten(name))
+			p.Fail(n, "the name of a field", "%q names no field", strict.Shorten(name))
 			return nil
 		}
 	}
 	slot, typ, problem := s.field(path)
 	if problem != "" {
-		p.fail(n, "a field of "+s.what, "%s", problem)
+		p.Fail(n, "a field of "+s.what, "%s", problem)
 		return nil
 	}
 	c := fieldNode(slot, path, typ)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/watershed-db/watershed/strict"
 )
 
 // Time says where a record's event time is and how it is written: a number of a unit since 1970-01-01 UTC, or a text in
@@ -23,15 +25,15 @@ func (p *parser) time(n *yaml.Node, what string, s *scope) Time {
 	t := Time{Field: -1}
 	at := n
 	if n.Kind == yaml.MappingNode {
-		m := p.fields(n, what, "field", "unit", "layout", "zone")
-		f, ok := p.need(n, m, what, "field", timeExpected)
+		m := p.Fields(n, what, "field", "unit", "layout", "zone")
+		f, ok := p.Need(n, m, what, "field", timeExpected)
 		p.timeForm(m, what, &t)
 		if !ok {
 			return t
 		}
 		at, what = f, what+".field"
 	}
-	name, ok := p.text(at, what, timeExpected)
+	name, ok := p.Text(at, what, timeExpected)
 	if !ok {
 		return t
 	}
@@ -45,32 +47,32 @@ func (p *parser) time(n *yaml.Node, what string, s *scope) Time {
 		want = numberType
 	}
 	if typ&want == 0 {
-		p.fail(at, "a column of "+want.String(), "%s: the column %q is %s", what, name, typ)
+		p.Fail(at, "a column of "+want.String(), "%s: the column %q is %s", what, name, typ)
 	}
 	return t
 }
 
-func (p *parser) timeForm(m map[string]pair, what string, t *Time) {
+func (p *parser) timeForm(m map[string]strict.Pair, what string, t *Time) {
 	unit, layout, zone := m["unit"], m["layout"], m["zone"]
-	if unit.given() {
-		t.Unit, _ = p.choice(unit.value, what+".unit", "ms", "s", "us", "ns")
+	if unit.Given() {
+		t.Unit, _ = p.Choice(unit.Value, what+".unit", "ms", "s", "us", "ns")
 	}
-	if layout.given() {
-		if unit.given() {
-			p.fail(layout.key, "unit or layout", "%s has both unit and layout", what)
+	if layout.Given() {
+		if unit.Given() {
+			p.Fail(layout.Key, "unit or layout", "%s has both unit and layout", what)
 		}
-		l, ok := p.text(layout.value, what+".layout", "a layout such as 2006-01-02 15:04:05")
+		l, ok := p.Text(layout.Value, what+".layout", "a layout such as 2006-01-02 15:04:05")
 		if t.Layout = l; ok && !layoutOK(l) {
-			p.fail(layout.value, "a layout of Go's reference time with year, month and day, such as 2006-01-02 15:04:05",
-				"%s.layout is %q", what, shorten(l))
+			p.Fail(layout.Value, "a layout of Go's reference time with year, month and day, such as 2006-01-02 15:04:05",
+				"%s.layout is %q", what, strict.Shorten(l))
 		}
 	}
-	if zone.given() {
-		if !layout.given() {
-			p.fail(zone.key, "zone with layout only", "%s has a zone and no layout", what)
+	if zone.Given() {
+		if !layout.Given() {
+			p.Fail(zone.Key, "zone with layout only", "%s has a zone and no layout", what)
 		}
-		if z, ok := p.text(zone.value, what+".zone", "UTC"); ok && z != "UTC" {
-			p.later(zone.value, fmt.Sprintf("%s: %s", what+".zone", shorten(z)), "UTC")
+		if z, ok := p.Text(zone.Value, what+".zone", "UTC"); ok && z != "UTC" {
+			p.Later(zone.Value, fmt.Sprintf("%s: %s", what+".zone", strict.Shorten(z)), "UTC")
 		}
 	}
 }

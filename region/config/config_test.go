@@ -10,7 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/watershed-db/watershed/processor/job"
+	"github.com/watershed-db/watershed/strict"
 )
 
 const small = `deployment: d
@@ -160,7 +160,7 @@ func TestRules(t *testing.T) {
 				t.Fatalf("the file lacks %q", x.old)
 			}
 			_, err := Parse("n.yaml", []byte(strings.Replace(x.file, x.old, x.with, 1)))
-			var list job.ErrorList
+			var list strict.ErrorList
 			if !errors.As(err, &list) {
 				t.Fatalf("taken, or another error: %v", err)
 			}

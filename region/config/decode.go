@@ -12,7 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/watershed-db/watershed/processor/job"
+	"github.com/watershed-db/watershed/strict"
 )
 
 // MaxFileBytes bounds a configuration file.
@@ -25,7 +25,7 @@ type unit interface {
 }
 
 // Parse reads a configuration file; filename is for messages. It returns everything that is wrong with it as a
-// job.ErrorList: file, line, column, and what was expected. What it returns is complete and keeps all rules.
+// strict.ErrorList: file, line, column, and what was expected. What it returns is complete and keeps all rules.
 func Parse(filename string, src []byte) (Config, error) {
 	d := &decoder{file: filename, places: map[string]*yaml.Node{}}
 	var c Config
@@ -51,23 +51,23 @@ func Parse(filename string, src []byte) (Config, error) {
 type decoder struct {
 	file   string
 	places map[string]*yaml.Node // by path, such as nodes[0].grpc
-	errs   job.ErrorList
+	errs   strict.ErrorList
 }
 
 func (d *decoder) fail(n *yaml.Node, expected, format string, args ...any) {
-	d.errs = append(d.errs, job.Error{
+	d.errs = append(d.errs, strict.Error{
 		File: d.file, Line: max(n.Line, 1), Column: max(n.Column, 1), What: fmt.Sprintf(format, args...), Expected: expected,
 	})
 }
 
-func (d *decoder) sorted() job.ErrorList {
-	slices.SortStableFunc(d.errs, func(a, b job.Error) int {
+func (d *decoder) sorted() strict.ErrorList {
+	slices.SortStableFunc(d.errs, func(a, b strict.Error) int {
 		if a.Line != b.Line {
 			return a.Line - b.Line
 		}
 		return a.Column - b.Column
 	})
-	return d.errs[:min(len(d.errs), job.MaxErrors)]
+	return d.errs[:min(len(d.errs), strict.MaxErrors)]
 }
 
 // place returns the node at a path, or of what is nearest around it.

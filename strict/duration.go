@@ -1,4 +1,4 @@
-package job
+package strict
 
 import (
 	"fmt"
@@ -9,19 +9,19 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxDuration bounds every duration of a job, in milliseconds: a hundred years of 365 days. It keeps sums of event times
+// maxDuration bounds every duration in a file, in milliseconds: a hundred years of 365 days. It keeps sums of event times
 // and durations far from the ends of int64.
 const maxDuration = int64(36500 * 24 * time.Hour / time.Millisecond)
 
-// parseDuration reads Go's duration syntax, with whole days in front: 5s, 1h30m, 7d, 1d12h. The result is in
+// ParseDuration reads Go's duration syntax, with whole days in front: 5s, 1h30m, 7d, 1d12h. The result is in
 // milliseconds.
-func parseDuration(s string) (int64, error) {
+func ParseDuration(s string) (int64, error) {
 	var days int64
 	rest := s
 	if before, after, ok := strings.Cut(s, "d"); ok {
 		n, err := strconv.ParseUint(before, 10, 32)
 		if err != nil {
-			return 0, fmt.Errorf("%q is no whole number of days", shorten(before))
+			return 0, fmt.Errorf("%q is no whole number of days", Shorten(before))
 		}
 		days, rest = int64(n), after
 		if rest == "" {
@@ -30,7 +30,7 @@ func parseDuration(s string) (int64, error) {
 	}
 	d, err := time.ParseDuration(rest)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no duration", shorten(s))
+		return 0, fmt.Errorf("%q is no duration", Shorten(s))
 	}
 	ms := days*24*int64(time.Hour/time.Millisecond) + d.Milliseconds()
 	switch {
@@ -44,8 +44,8 @@ func parseDuration(s string) (int64, error) {
 	return ms, nil
 }
 
-// formatDuration writes milliseconds as parseDuration reads them.
-func formatDuration(ms int64) string {
+// FormatDuration writes milliseconds as ParseDuration reads them.
+func FormatDuration(ms int64) string {
 	const day = int64(24 * time.Hour / time.Millisecond)
 	if ms > 0 && ms%day == 0 {
 		return fmt.Sprintf("%dd", ms/day)
@@ -59,20 +59,20 @@ func formatDuration(ms int64) string {
 	return s
 }
 
-// duration reads a scalar that is a duration of at least one least milliseconds.
-func (r *reader) duration(n *yaml.Node, what string, least int64) (int64, bool) {
+// Duration reads a scalar that is a duration of at least one least milliseconds.
+func (r *Reader) Duration(n *yaml.Node, what string, least int64) (int64, bool) {
 	const expected = "a duration such as 500ms, 30s, 1h30m or 7d"
 	if n.Kind != yaml.ScalarNode || (n.ShortTag() != "!!str" && n.Value != "0") {
-		r.fail(n, expected, "%s is %s", what, kindOf(n))
+		r.Fail(n, expected, "%s is %s", what, KindOf(n))
 		return 0, false
 	}
-	ms, err := parseDuration(n.Value)
+	ms, err := ParseDuration(n.Value)
 	if err != nil {
-		r.fail(n, expected, "%s: %v", what, err)
+		r.Fail(n, expected, "%s: %v", what, err)
 		return 0, false
 	}
 	if ms < least {
-		r.fail(n, "at least "+formatDuration(least), "%s is %s", what, formatDuration(ms))
+		r.Fail(n, "at least "+FormatDuration(least), "%s is %s", what, FormatDuration(ms))
 		return 0, false
 	}
 	return ms, true

@@ -1,4 +1,4 @@
-package job
+package strict
 
 import (
 	"cmp"
@@ -10,7 +10,7 @@ import (
 // MaxErrors bounds how many errors of a file are reported at once.
 const MaxErrors = 20
 
-// Error is one thing wrong with a job file.
+// Error is one thing wrong with a file.
 type Error struct {
 	File   string
 	Line   int // from 1
@@ -29,7 +29,7 @@ func (e Error) Error() string {
 	return s
 }
 
-// ErrorList is everything wrong with a job file, in the order of the file, at most MaxErrors. It is never empty where it
+// ErrorList is everything wrong with a file, in the order of the file, at most MaxErrors. It is never empty where it
 // is returned.
 type ErrorList []Error
 
@@ -42,8 +42,8 @@ func (l ErrorList) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sorted returns l in the order of the file, without repetitions, cut to MaxErrors.
-func (l ErrorList) sorted() ErrorList {
+// Sorted returns l in the order of the file, without repetitions, cut to MaxErrors.
+func (l ErrorList) Sorted() ErrorList {
 	slices.SortStableFunc(l, func(a, b Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
@@ -93,8 +93,8 @@ func distance(a, b string) int {
 	return prev[len(b)]
 }
 
-// didYouMean returns " (did you mean x?)" or "".
-func didYouMean(name string, known []string) string {
+// DidYouMean returns " (did you mean x?)" or "".
+func DidYouMean(name string, known []string) string {
 	if k := nearest(name, known); k != "" {
 		return fmt.Sprintf(" (did you mean %q?)", k)
 	}
