@@ -415,3 +415,23 @@ func TestStateAndLogMustFit(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+// TestADeadHeirIsTriedLast: leadership is handed to those first that answer; a member that is down would hold them up for an
+// election timeout.
+func TestADeadHeirIsTriedLast(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	leader := c.leader()
+	group := c.nodes[leader].group
+	var followers []int
+	for i := range c.nodes {
+		if i != leader {
+			followers = append(followers, i)
+		}
+	}
+	dead, alive := followers[0], followers[1]
+	c.kill(dead)
+	c.await("the one that lives to come first", func() bool {
+		heirs := group.heirs()
+		return len(heirs) == 2 && heirs[0].ID == c.configs[alive].NodeID && heirs[1].ID == c.configs[dead].NodeID
+	})
+}

@@ -77,23 +77,12 @@ func (d *Directory) Addresses(region crdt.RegionID) []string {
 }
 
 // Learned returns the addresses that a region told and that have answered.
-func (d *Directory) Learned(region crdt.RegionID) (out []string) {
-	e := d.regions[region]
-	if e == nil {
-		return nil
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, a := range e.told {
-		if e.proven[a] {
-			out = append(out, a)
-		}
-	}
-	return out
-}
+func (d *Directory) Learned(region crdt.RegionID) []string { return d.toldAnd(region, true) }
 
 // Unproven returns the addresses that a region told and that have not answered yet.
-func (d *Directory) Unproven(region crdt.RegionID) (out []string) {
+func (d *Directory) Unproven(region crdt.RegionID) []string { return d.toldAnd(region, false) }
+
+func (d *Directory) toldAnd(region crdt.RegionID, proven bool) (out []string) {
 	e := d.regions[region]
 	if e == nil {
 		return nil
@@ -101,7 +90,7 @@ func (d *Directory) Unproven(region crdt.RegionID) (out []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, a := range e.told {
-		if !e.proven[a] {
+		if e.proven[a] == proven {
 			out = append(out, a)
 		}
 	}

@@ -48,6 +48,9 @@ func TestDirectoryUsesWhatHasAnswered(t *testing.T) {
 	if got := d.Unproven("b"); !slices.Equal(got, []string{"b:4"}) {
 		t.Fatalf("unproven %v", got)
 	}
+	if gone := d.Tell("b", 7, []string{"b:5"}); gone != nil { // b:4 never answered: nothing was dialed there for b
+		t.Fatalf("%v are gone", gone)
+	}
 	if d.Tell("c", 1, []string{"c:1"}); d.Addresses("c") != nil {
 		t.Fatal("a region that is no member has addresses")
 	}
