@@ -208,8 +208,8 @@ func (c *Coordinator) propose(ctx context.Context, id keyspace.ShardID, command 
 	return false
 }
 
-// Lacking lists the commands that bring a shard up to the registry: generations to add, to update and to drop, and the
-// own region's sources that were decided. Only generations that the registry says are deleted are dropped, so that an
+// Lacking lists the commands that bring a shard up to the registry: generations to add, to update and to drop, the
+// own region's sources that were decided, and which tables are live. Only generations that the registry says are deleted are dropped, so that an
 // older copy of it does no harm. It is a pure function.
 func Lacking(registry *shard.Registry, state *shard.State, self crdt.RegionID) []shard.Command {
 	var todo []shard.Command
@@ -237,6 +237,9 @@ func Lacking(registry *shard.Registry, state *shard.State, self crdt.RegionID) [
 			todo = append(todo, add)
 		}
 	}
+	if state.Tables().Behind(registry) {
+		todo = append(todo, registry.TellTables())
+	}
 	return todo
 }
 
@@ -260,6 +263,9 @@ func Everything(registry *shard.Registry, self crdt.RegionID) []shard.Command {
 			todo = append(todo, add)
 		}
 	}
+	if tell := registry.TellTables(); tell != nil {
+		todo = append(todo, tell)
+	}
 	return todo
 }
 
@@ -279,6 +285,9 @@ func Settled(registry *shard.Registry, states []*shard.State) uint64 {
 	for _, state := range states {
 		if state == nil {
 			continue
+		}
+		if state.Tables().Behind(registry) {
+			return 0
 		}
 		for _, e := range registry.After(0) {
 			g := state.Generation(e.Generation)

@@ -148,7 +148,7 @@ func (a *applier) dispatchRegistry(c Command) {
 	case *Note:
 		a.note(c)
 	default:
-		if !a.dispatchNext(c) {
+		if !a.dispatchTables(c) && !a.dispatchNext(c) {
 			panic(fmt.Sprintf("shard: command %T has no rule", c))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/keyspace/table"
 	"github.com/watershed-db/watershed/processor/job"
 )
 
@@ -27,6 +28,8 @@ func examples(tb testing.TB) []Command {
 		Ranges: []crdt.Range{{Source: s, From: points[0].Point.Mark(), To: pointOf(s, "", 9, 50)}}}
 	install := crdt.Install{Generation: id, Group: "a", Copy: 3, To: crdt.Frontier{s: points[0].Point, t: points[1].Point}, Horizon: -7}
 	entry := Entry{Epoch: 1, Position: 2, Op: JobUpdated, Generation: id, Name: "n", File: []byte("f"), Meaning: [32]byte{1}}
+	drivers := Table{table.IDOf(1<<16, 3), table.Def{Name: "drivers", Type: table.Owned, Durability: table.Quorum, TTL: 1000, MaxBytes: 64}}
+	tableEntry := Entry{Epoch: 1, Position: 3, Op: TableAdded, Generation: id, Name: "drivers", File: []byte("f"), Table: drivers.Def}
 	return []Command{
 		&AddGeneration{id, "count", []byte("file"), [32]byte{1, 2}, j.Builtins()},
 		&UpdateGeneration{id, []byte("file"), [32]byte{3}},
@@ -44,18 +47,21 @@ func examples(tb testing.TB) []Command {
 		&Done{id, 4, 1234, []DirtyMark{{End: 20, Key: keyOf("k")}, {End: crdt.MaxTime, Key: keyOf("l")}}},
 		&JobApply{1 << 16, "count", []byte("file"), [32]byte{4}, j.Builtins()},
 		&JobDelete{1 << 16, "count"},
-		&RegistryCopy{[]Entry{entry}},
+		&RegistryCopy{[]Entry{entry, tableEntry}},
 		&SourcesDecided{id, []Decided{{points[0], "topic"}, {points[1], ""}}},
 		&SourceStopped{id, s, "gone"},
 		&Check{77, crdt.Hash{9}},
 		&Raise{1},
 		&Note{"placement", 3, []byte("value")},
+		&TableApply{1 << 16, []byte("file"), drivers.Def},
+		&TableDrop{1 << 16, "drivers"},
+		&Tables{At: table.IDOf(1<<16, 9), Live: []Table{drivers, {table.IDOf(1<<16, 9), table.Def{Name: "set", Type: table.Set, MaxBytes: 1}}}},
 	}
 }
 
 func TestEveryCommandComesBack(t *testing.T) {
 	list := examples(t)
-	for k := KindAddGeneration; k <= KindNote; k++ {
+	for k := KindAddGeneration; k < kindEnd; k++ {
 		c := list[k-KindAddGeneration]
 		raw := Encode(c)
 		if KindOf(raw) != k || c.kind() != k {
@@ -99,6 +105,10 @@ func TestDecodeRefuses(t *testing.T) {
 		"a file too long":     Encode(&JobApply{File: make([]byte, MaxFile+1)}),
 		"a name too long":     Encode(&JobDelete{Name: strings.Repeat("x", MaxName+1)}),
 		"an entry of no kind": Encode(&RegistryCopy{[]Entry{{Position: 1}}}),
+		"a table of no type":  Encode(&TableApply{Def: table.Def{Name: "a", MaxBytes: 1}}),
+		"a table twice": Encode(&Tables{At: table.IDOf(1, 9), Live: []Table{{table.IDOf(1, 3), table.Def{Name: "a", Type: table.Set, MaxBytes: 1}},
+			{table.IDOf(1, 3), table.Def{Name: "b", Type: table.Set, MaxBytes: 1}}}}),
+		"a table of later": Encode(&Tables{At: table.IDOf(1, 2), Live: []Table{{table.IDOf(1, 3), table.Def{Name: "a", Type: table.Set, MaxBytes: 1}}}}),
 		"a count beyond the end": append(Encode(&DropGeneration{id})[:2],
 			append(append([]byte{}, id[:]...), 1, 'a', 0xff, 0xff, 3)...),
 		"a chunk that moves points": append(append(Encode(&StageChunk{})[:2], 1, 1), Encode(examples(t)[KindAdvance-1])[2:]...),
@@ -128,6 +138,7 @@ func FuzzCommand(f *testing.F) {
 }
 
 func FuzzEntry(f *testing.F) {
+	f.Add(Entry{Epoch: 1, Position: 1, Op: TableDropped, Name: "a", Table: table.Def{Name: "a", Type: table.Set, MaxBytes: 9}}.AppendTo(nil))
 	f.Add(Entry{Epoch: 1, Position: 1, Op: JobAdded, Name: "n", File: []byte("f")}.AppendTo(nil))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		e, err := DecodeEntry(raw)

@@ -51,6 +51,10 @@ const (
 	KindCheck
 	KindRaise
 	KindNote
+	KindTableApply
+	KindTableDrop
+	KindTables
+	kindEnd // one above the greatest
 )
 
 // SourcePoint is a source and a point of it.
@@ -297,5 +301,5 @@ func blankRegistry(k Kind) Command {
 	case KindNote:
 		return &Note{}
 	}
-	return blankNext(k)
+	return blankTable(k)
 }

@@ -9,7 +9,7 @@ package shard
 const Format = 2
 
 // KindNext is a command of format 2.
-const KindNext = KindNote + 1
+const KindNext = kindEnd
 
 // Kinds is one above the greatest kind of command.
 const Kinds = KindNext + 1

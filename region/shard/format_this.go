@@ -6,7 +6,7 @@ package shard
 const Format = 1
 
 // Kinds is one above the greatest kind of command.
-const Kinds = KindNote + 1
+const Kinds = kindEnd
 
 // format is the first one that has the kind, as this build writes it. It stands behind the kind in the encoding.
 func (Kind) format() byte { return 1 }

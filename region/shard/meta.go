@@ -32,6 +32,8 @@ const metaVersion = 1
 //	'r' position (8)                          registry entry
 //	'c' generation source                     first point, decided here, and the topic's id
 //	't' generation source                     why the source was stopped
+//	'b'                                       id of the last table entry that the shard was told of
+//	'b' table                                 what a live table is
 //
 // Integers in names are big-endian; window ends have their sign bit inverted.
 const (
@@ -48,6 +50,7 @@ const (
 	nameEntry      = 'r'
 	nameDecided    = 'c'
 	nameStopped    = 't'
+	nameTable      = 'b'
 )
 
 // KeptMarks is how many of the marks that a source stood at are kept, to confirm lower points by (rules A5).

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/keyspace/table"
 	"github.com/watershed-db/watershed/processor/job"
 )
 
@@ -18,15 +19,18 @@ const (
 	JobAdded   EntryOp = iota + 1 // a new generation: its id is the entry's (Epoch, Position)
 	JobUpdated                    // another file of the same meaning
 	JobDeleted
+	TableAdded // a new table: its id is the entry's (Epoch, Position)
+	TableDropped
 )
 
 // Entry is one entry of the registry, in the order of the owner region's shard 0. Entries are immutable.
 type Entry struct {
 	Epoch, Position uint64 // Position counts from 1 without gaps
 	Op              EntryOp
-	Generation      crdt.GenerationID // which one it is about
+	Generation      crdt.GenerationID // which one it is about, or which table by the bytes of its id
 	Name            string
 	File            []byte
+	Table           table.Def // of an entry about a table; what follows is of jobs alone
 	Meaning         [32]byte
 	Pinned          []job.Pinned
 }
@@ -42,8 +46,11 @@ func GenerationOf(epoch, position uint64) (id crdt.GenerationID) {
 func (e Entry) AppendTo(b []byte) []byte {
 	b = append(appendUvarint(appendUvarint(b, e.Epoch), e.Position), byte(e.Op))
 	b = appendString(append(b, e.Generation[:]...), e.Name)
-	b = append(appendBytes(b, e.File), e.Meaning[:]...)
-	return appendPins(b, e.Pinned)
+	b = appendBytes(b, e.File)
+	if e.Op == TableAdded || e.Op == TableDropped {
+		return appendDef(b, e.Table)
+	}
+	return appendPins(append(b, e.Meaning[:]...), e.Pinned)
 }
 
 // DecodeEntry takes one whole encoded entry. It shares no bytes with b. It fails with ErrCommand.
@@ -55,10 +62,16 @@ func DecodeEntry(b []byte) (Entry, error) {
 
 func (r *reader) entry() (e Entry) {
 	e.Epoch, e.Position, e.Op = r.uint64(), r.uint64(), EntryOp(r.byte())
-	if e.Op < JobAdded || e.Op > JobDeleted {
+	if e.Op < JobAdded || e.Op > TableDropped {
 		r.fail("registry entry of kind %d", e.Op)
 	}
 	e.Generation, e.Name, e.File = r.hash16(), r.string(MaxName), r.bytes(MaxFile)
+	if e.Op == TableAdded || e.Op == TableDropped {
+		if e.Table = r.def(); e.Table.Name != e.Name {
+			r.fail("an entry of table %q about %q", e.Table.Name, e.Name)
+		}
+		return e
+	}
 	e.Meaning, e.Pinned = r.hash32(), r.pins()
 	return e
 }
@@ -76,6 +89,8 @@ type Registry struct {
 	live    map[string]Entry // name to the entry as it stands: file of the last update, Generation of the first
 	decided map[crdt.GenerationID][]Decided
 	stopped map[crdt.GenerationID][]Stopped
+	tables  map[string]Entry // the live ones by name, each as it was added
+	tableAt table.ID         // of the last entry about a table
 }
 
 // Position returns the position of the last entry, 0 before the first.
@@ -111,7 +126,8 @@ func (r *Registry) Decided(id crdt.GenerationID) []Decided { return r.decided[id
 func (r *Registry) Stopped(id crdt.GenerationID) []Stopped { return r.stopped[id] }
 
 func (r *Registry) clone() *Registry {
-	c := &Registry{slices.Clip(r.entries), maps.Clone(r.live), maps.Clone(r.decided), maps.Clone(r.stopped)}
+	c := &Registry{slices.Clip(r.entries), maps.Clone(r.live), maps.Clone(r.decided), maps.Clone(r.stopped),
+		maps.Clone(r.tables), r.tableAt}
 	if c.live == nil {
 		c.live = map[string]Entry{}
 	}
@@ -121,19 +137,25 @@ func (r *Registry) clone() *Registry {
 	if c.stopped == nil {
 		c.stopped = map[crdt.GenerationID][]Stopped{}
 	}
+	if c.tables == nil {
+		c.tables = map[string]Entry{}
+	}
 	return c
 }
 
 // enter appends an entry; the registry must be a clone.
 func (r *Registry) enter(e Entry) {
 	r.entries = append(r.entries, e)
-	if e.Op != JobDeleted {
+	switch e.Op {
+	case JobAdded, JobUpdated:
 		r.live[e.Name] = e
-		return
+	case JobDeleted:
+		delete(r.live, e.Name)
+		delete(r.decided, e.Generation)
+		delete(r.stopped, e.Generation)
+	case TableAdded, TableDropped:
+		r.enterTable(e)
 	}
-	delete(r.live, e.Name)
-	delete(r.decided, e.Generation)
-	delete(r.stopped, e.Generation)
 }
 
 // holdsRegistry ends the command where this shard is not the registry's.

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/keyspace/table"
 	"github.com/watershed-db/watershed/processor/job"
 )
 
@@ -129,6 +130,14 @@ func (sc *scenario) staging(verb string, a *args) Command {
 	return nil
 }
 
+func tableOf(name, kind string) table.Def {
+	d, err := table.Parse("scenario", []byte("{name: "+name+", type: "+kind+"}"))
+	if err != nil {
+		panic(err)
+	}
+	return d
+}
+
 func (sc *scenario) registry(verb string, a *args) Command {
 	switch verb {
 	case "apply": // apply name window=... [sink]
@@ -144,12 +153,27 @@ func (sc *scenario) registry(verb string, a *args) Command {
 		c := &RegistryCopy{}
 		for _, w := range a.words {
 			f := strings.Split(w, ":")
-			e := Entry{Epoch: 1, Position: uint64(a.int(f[0])), Op: EntryOp(strings.Index("?aud", f[1])), Name: f[2]}
+			e := Entry{Epoch: 1, Position: uint64(a.int(f[0])), Op: EntryOp(strings.Index("?audtr", f[1])), Name: f[2]}
 			e.Generation = GenerationOf(1, e.Position)
+			if e.Op >= TableAdded {
+				e.Table = tableOf(f[2], "set")
+			}
 			if len(f) > 3 {
 				e.Generation = GenerationOf(1, uint64(a.int(strings.TrimPrefix(f[3], "g"))))
 			}
 			c.Entries = append(c.Entries, e)
+		}
+		return c
+	case "table": // table name type
+		d := tableOf(a.next(), a.next())
+		return &TableApply{Epoch: 1, File: []byte(d.Name), Def: d}
+	case "untable":
+		return &TableDrop{Epoch: 1, Name: a.next()}
+	case "tell": // tell at id:name:type...
+		c := &Tables{At: table.IDOf(1, uint64(a.int(a.next())))}
+		for _, w := range a.words {
+			f := strings.Split(w, ":")
+			c.Live = append(c.Live, Table{table.IDOf(1, uint64(a.int(f[0]))), tableOf(f[1], f[2])})
 		}
 		return c
 	case "decide": // decide G group partition:point...

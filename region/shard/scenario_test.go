@@ -194,7 +194,7 @@ func (sc *scenario) run(line string) string {
 		closeMachine(sc.t, sc.m)
 		sc.m = openMachine(sc.t, sc.cfg, sc.fs)
 		return ""
-	case "state", "rows", "floor", "out", "stood", "registry", "view":
+	case "state", "rows", "floor", "out", "stood", "registry", "tables", "view":
 		return sc.read(words[0], a)
 	}
 	c := sc.command(words[0], a)
@@ -300,6 +300,11 @@ func (sc *scenario) read(verb string, a *args) (text string) {
 			err = errors.Join(err, e)
 			fmt.Fprintf(&b, "%s %v\n", w, ok)
 		}
+	case "tables":
+		fmt.Fprintf(&b, "told at %s\n", s.Tables().At())
+		for _, t := range s.Tables().Live() {
+			fmt.Fprintf(&b, "%s %s %s\n", t.ID, t.Def.Name, t.Def.Type)
+		}
 	case "registry":
 		return dumpRegistry(s.Registry())
 	}
@@ -317,6 +322,9 @@ func dumpRegistry(r *Registry) string {
 		for _, x := range r.Stopped(e.Generation) {
 			fmt.Fprintf(&b, "  %v stopped: %s\n", x.Source, x.Reason)
 		}
+	}
+	for _, e := range r.Tables() {
+		fmt.Fprintf(&b, "table %s %s %s of %d bytes\n", e.Name, e.TableID(), e.Table.Type, len(e.File))
 	}
 	return b.String()
 }

@@ -19,6 +19,7 @@ type State struct {
 
 	generations map[crdt.GenerationID]*Generation
 	registry    *Registry
+	tables      *ToldTables
 	notes       map[string]KeptNote // replaced, never changed
 }
 
@@ -65,7 +66,7 @@ type Standing struct {
 }
 
 func newState() *State {
-	return &State{Format: 1, generations: map[crdt.GenerationID]*Generation{}, registry: &Registry{}}
+	return &State{Format: 1, generations: map[crdt.GenerationID]*Generation{}, registry: &Registry{}, tables: &ToldTables{}}
 }
 
 // Generations lists the live generations in order of their ids.
@@ -80,6 +81,9 @@ func (s *State) Generation(id crdt.GenerationID) *Generation { return s.generati
 
 // Registry returns the region's copy of the registry. It is empty on every shard but 0.
 func (s *State) Registry() *Registry { return s.registry }
+
+// Tables returns the tables that the shard was told of.
+func (s *State) Tables() *ToldTables { return s.tables }
 
 // Groups lists the origin regions that have anything here, sorted.
 func (g *Generation) Groups() []crdt.RegionID { return slices.Sorted(maps.Keys(g.groups)) }
