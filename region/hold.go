@@ -124,7 +124,7 @@ func (n *Node) openReplica(id int, first []group.Seat) error {
 	c := n.o.Config
 	r, err := replica.Open(replica.Options{
 		Shard: shard.Config{
-			Self: c.RegionID(), Regions: c.RegionIDs(), Shard: keyspace.ShardID(id), Shards: c.Shards, Owner: c.Owns(),
+			Self: c.RegionID(), Regions: c.RegionIDs(), Shard: keyspace.ShardID(id), Shards: c.Shards, Found: foundOwned(c), Owner: c.Owns(),
 		},
 		Dir: n.shardFolder(id), Found: first,
 		Host: n.host, Cache: n.cache, TableBytes: int64(c.Store.Table), Fatal: n.o.Fatal, Logger: n.o.Logger,

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-var exampleConfig = Config{Number: 7, Highest: 300, Forced: true, Members: []Member{{ID: 1}, {ID: 2, Behind: true},
+var exampleConfig = Config{Number: 7, Highest: 300, Forced: true, Members: []Member{{ID: 1, Region: "us-east"}, {ID: 2, Behind: true},
 	{ID: 9, Role: Witness}, {ID: 300, Joining: true}}, Gone: []MemberID{7, 3}, Fork: 4}
 
 var exampleControl = []Control{{Mark{EpochOf(2, 1), 5}, NewConfig(Data, Data)}, {Mark{EpochOf(3, 2), 9}, exampleConfig}}

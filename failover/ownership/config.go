@@ -23,6 +23,8 @@ type Member struct {
 	Joining bool
 	// Behind members vote, but no write waits for them and they may not own: they lack what was confirmed without them.
 	Behind bool
+	// Region names the region whose incarnation the member is, at most MaxRegion bytes; "" in tests that need no regions.
+	Region string
 }
 
 // votes says whether the member counts in elections, leases and changes of the configuration.
@@ -59,6 +61,16 @@ func NewConfig(roles ...Role) Config {
 func (c Config) Find(id MemberID) (Member, bool) {
 	for _, m := range c.Members {
 		if m.ID == id {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// Member returns the member of the configuration in force that is the region's, the latest where there are several.
+func (c Config) Member(region string) (Member, bool) {
+	for _, m := range slices.Backward(c.Members) {
+		if m.Region == region {
 			return m, true
 		}
 	}

@@ -25,6 +25,8 @@ type (
 	// owner cuts that entry off, the number is given again.
 	Add struct {
 		Role Role
+		// Region is the one that the new member is of.
+		Region string
 		// Instead is the number that the same region had when it was left out by force, if it was: from now on what this
 		// side has done since stands.
 		Instead MemberID

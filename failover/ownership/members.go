@@ -85,7 +85,7 @@ func (x *step) add(e Add) error {
 		return ErrFull
 	}
 	x.out.Member, x.out.Wrote = c.Highest+1, Range{x.Record.Last + 1, x.Record.Last + 1}
-	x.change(c.with(Member{ID: x.out.Member, Role: e.Role, Joining: true}).found(e.Instead))
+	x.change(c.with(Member{ID: x.out.Member, Role: e.Role, Region: e.Region, Joining: true}).found(e.Instead))
 	return nil
 }
 

@@ -31,6 +31,21 @@ func Found(self MemberID, c Config) Record {
 	return Record{Self: self, Control: []Control{{Mark{0, 1}, c}}, Base: 1, Last: 1, Confirmed: 1}
 }
 
+// FoundOwned returns the record that every member of a new deployment begins with whose first owner is agreed on beforehand:
+// all hold the first entry of the owner's epoch, of counter 1.
+func FoundOwned(self MemberID, c Config, owner MemberID) Record {
+	r := Found(self, c)
+	r.Promised = EpochOf(1, owner)
+	r.Control[0].Mark.Epoch = r.Promised
+	return r
+}
+
+// Owns says whether the member owns the shard as far as it has promised and holds: it has written the first entry of the
+// highest epoch that it promised. Whether it may serve is State.Serves's to say.
+func (r Record) Owns() bool {
+	return r.Promised.Owner() == r.Self && r.Self > 0 && r.LastMark().Epoch == r.Promised
+}
+
 // Rejoin returns the record under which a region that was removed, or whose state was restored from anything but its own
 // Raft group, comes back: a new member, without promises, that takes for unconfirmed whatever it holds. What its log has
 // that the owner's has not is cut off as it catches up.

@@ -213,3 +213,34 @@ func count(c Config, mask int, of func(Member) bool) (n int) {
 	}
 	return n
 }
+
+// TestFoundOwned: the first owner leads at once, and serves when the others have granted it a lease; they claim nothing
+// meanwhile.
+func TestFoundOwned(t *testing.T) {
+	c := NewConfig(Data, Data)
+	c.Members[0].Region, c.Members[1].Region = "a", "b"
+	if m, ok := c.Member("b"); !ok || m.ID != 2 {
+		t.Fatalf("region b is member %d, %v", m.ID, ok)
+	}
+	owner, other := Lead(FoundOwned(2, c, 2), Default(), 1, 0), Lead(FoundOwned(1, c, 2), Default(), 1, 0)
+	if !owner.Record.Owns() || other.Record.Owns() || owner.Standing() != Owning || other.Standing() != Following {
+		t.Fatalf("%v and %v", owner.Standing(), other.Standing())
+	}
+	if owner.Serves(0) {
+		t.Error("the owner serves before anybody has granted it a lease")
+	}
+	owner, asks := owner.Step(Tick{}, 1)
+	for _, m := range asks.Messages {
+		var answers Effects
+		other, answers = other.Step(Receive{m}, 2)
+		for _, a := range append(answers.Messages, answers.Proved...) {
+			owner, _ = owner.Step(Receive{a}, 3)
+		}
+	}
+	if !owner.Serves(3) {
+		t.Error("the owner does not serve though all have granted it a lease")
+	}
+	if id, e := other.Owner(); id != 2 || e != EpochOf(1, 2) {
+		t.Errorf("the other takes member %d with epoch %v for the owner", id, e)
+	}
+}

@@ -256,7 +256,7 @@ func (sc *scenario) order() {
 		if sc.d.HasArg("role") && sc.d.CmdArgs[1].Vals[0] == "witness" {
 			role = Witness
 		}
-		sc.step(n, Add{role, MemberID(sc.int("instead"))})
+		sc.step(n, Add{Role: role, Instead: MemberID(sc.int("instead"))})
 	case "remove":
 		sc.step(n, Remove{MemberID(sc.int("member"))})
 	case "distrust":

@@ -71,6 +71,8 @@ func (s Settings) Validate() error {
 // Bounds on what is decoded and kept.
 const (
 	MaxMembers = 64
+	// MaxRegion bounds the bytes of Member.Region.
+	MaxRegion = 255
 	// MaxControl bounds the control entries of a Record. Who holds so many claims no more: it takes as many epochs or
 	// changes during which nothing was confirmed.
 	MaxControl = 4096

@@ -39,6 +39,7 @@ func appendConfig(b []byte, c Config) []byte {
 	b = append(appendNumbers(b, c.Number, uint64(c.Highest)), bit(c.Forced, flagForced), byte(len(c.Members)))
 	for _, m := range c.Members {
 		b = append(appendNumbers(b, m.ID), byte(m.Role)|bit(m.Joining, flagJoining)|bit(m.Behind, flagBehind))
+		b = append(appendNumbers(b, uint64(len(m.Region))), m.Region...)
 	}
 	return appendNumbers(appendNumbers(append(b, byte(len(c.Gone))), c.Gone...), c.Fork)
 }
@@ -116,6 +117,17 @@ func (r *reader) uvarint(limit uint64) uint64 {
 	return u
 }
 
+func (r *reader) text(limit uint64) string {
+	n := int(r.uvarint(limit))
+	if n > len(r.b) {
+		r.fail("cut short")
+		return ""
+	}
+	s := string(r.b[:n])
+	r.b = r.b[n:]
+	return s
+}
+
 func (r *reader) epoch() Epoch { return Epoch(r.uvarint(1<<63 - 1)) }
 
 func (r *reader) position() Position { return Position(r.uvarint(1<<63 - 1)) }
@@ -147,6 +159,7 @@ func (r *reader) config() Config {
 		if m.Role > Witness || m.ID == 0 || m.ID > c.Highest || i > 0 && c.Members[i-1].ID >= m.ID {
 			r.fail("member %d of role %d", m.ID, m.Role)
 		}
+		m.Region = r.text(MaxRegion)
 		c.Members = append(c.Members, m)
 	}
 	n = int(r.byte())

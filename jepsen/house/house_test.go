@@ -35,7 +35,7 @@ var may = map[string][]string{
 	"processor/worker":  {"crdt", "log", "processor", "processor/job"},
 	"processor/emit":    {"crdt", "log", "processor/job"},
 
-	"region":                    {"crdt", "keyspace", "proto", "processor/job", "region/..."},
+	"region":                    {"crdt", "failover/ownership", "keyspace", "proto", "processor/job", "region/..."},
 	"region/config":             {"crdt", "strict", "region/checkpoint/objects"},
 	"region/checkpoint":         {"region/checkpoint/objects"},
 	"region/checkpoint/objects": {},
@@ -45,7 +45,7 @@ var may = map[string][]string{
 		"region/shard"},
 	"region/placement":     {},
 	"region/probe":         {},
-	"region/shard":         {"crdt", "keyspace", "keyspace/table", "processor/job"},
+	"region/shard":         {"crdt", "failover/ownership", "keyspace", "keyspace/table", "processor/job"},
 	"region/replica":       {"crdt", "keyspace", "region/group", "region/limit", "region/shard"},
 	"region/router":        {"crdt", "keyspace", "proto", "region/group", "region/limit", "region/replica", "region/shard"},
 	"region/peer":          {"crdt", "keyspace", "proto", "region/group", "region/limit", "region/router", "region/shard"},

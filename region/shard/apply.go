@@ -6,18 +6,22 @@ import (
 	"slices"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/failover/ownership"
 	"github.com/watershed-db/watershed/keyspace"
 	"github.com/zeebo/xxh3"
 )
 
-// Config says which shard this is. It must be the same on all replicas and for the life of the shard, but for Owner,
-// which changes only while no command is applied on any replica.
+// Config says which shard this is. It must be the same on all replicas and for the life of the shard, but for Found and
+// Owner, which count before the first command alone.
 type Config struct {
 	Self    crdt.RegionID
 	Regions []crdt.RegionID // all members, Self among them; sorted
 	Shard   keyspace.ShardID
 	Shards  int
-	Owner   bool // this region owns the shard: it emits, and on shard 0 writes the registry
+	// Found is the record of ownership that the shard begins with, the same on all replicas. Without one (Self 0) the
+	// members are the Regions, numbered in order, and Owner says whether this one owns the shard first, or the first other.
+	Found ownership.Record
+	Owner bool // this region emits, and on shard 0 writes the registry
 }
 
 // Check fails if the configuration contradicts itself.
@@ -79,6 +83,7 @@ func apply(cfg *Config, st *State, stored rows, index uint64, raw []byte, c Comm
 		edited: map[crdt.GenerationID]*Generation{}, touched: map[touchedGroup]*group{}}
 	if st.Index == 0 {
 		a.w.set(identityKey(), cfg.identity())
+		a.w.set(ownKey(), next.own.append(nil))
 	}
 	if f := uint32(c.kind().format()); f > st.Format {
 		a.end(Malformed, "a command of format %d, in force is %d", f, st.Format)
@@ -147,6 +152,10 @@ func (a *applier) dispatchRegistry(c Command) {
 		a.raiseFormat(c)
 	case *Note:
 		a.note(c)
+	case *Own:
+		a.own(c)
+	case *Rejoin:
+		a.rejoin(c)
 	default:
 		if !a.dispatchTables(c) && !a.dispatchNext(c) {
 			panic(fmt.Sprintf("shard: command %T has no rule", c))

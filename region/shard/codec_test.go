@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/failover/ownership"
 	"github.com/watershed-db/watershed/keyspace/table"
 	"github.com/watershed-db/watershed/processor/job"
 )
@@ -30,7 +32,7 @@ func examples(tb testing.TB) []Command {
 	entry := Entry{Epoch: 1, Position: 2, Op: JobUpdated, Generation: id, Name: "n", File: []byte("f"), Meaning: [32]byte{1}}
 	drivers := Table{table.IDOf(1<<16, 3), table.Def{Name: "drivers", Type: table.Owned, Durability: table.Quorum, TTL: 1000, MaxBytes: 64}}
 	tableEntry := Entry{Epoch: 1, Position: 3, Op: TableAdded, Generation: id, Name: "drivers", File: []byte("f"), Table: drivers.Def}
-	return []Command{
+	return append([]Command{
 		&AddGeneration{id, "count", []byte("file"), [32]byte{1, 2}, j.Builtins()},
 		&UpdateGeneration{id, []byte("file"), [32]byte{3}},
 		&DropGeneration{id},
@@ -56,7 +58,7 @@ func examples(tb testing.TB) []Command {
 		&TableApply{1 << 16, []byte("file"), drivers.Def},
 		&TableDrop{1 << 16, "drivers"},
 		&Tables{At: table.IDOf(1<<16, 9), Live: []Table{drivers, {table.IDOf(1<<16, 9), table.Def{Name: "set", Type: table.Set, MaxBytes: 1}}}},
-	}
+	}, exampleOwn()...)
 }
 
 func TestEveryCommandComesBack(t *testing.T) {
@@ -108,7 +110,14 @@ func TestDecodeRefuses(t *testing.T) {
 		"a table of no type":  Encode(&TableApply{Def: table.Def{Name: "a", MaxBytes: 1}}),
 		"a table twice": Encode(&Tables{At: table.IDOf(1, 9), Live: []Table{{table.IDOf(1, 3), table.Def{Name: "a", Type: table.Set, MaxBytes: 1}},
 			{table.IDOf(1, 3), table.Def{Name: "b", Type: table.Set, MaxBytes: 1}}}}),
-		"a table of later": Encode(&Tables{At: table.IDOf(1, 2), Live: []Table{{table.IDOf(1, 3), table.Def{Name: "a", Type: table.Set, MaxBytes: 1}}}}),
+		"a table of later":   Encode(&Tables{At: table.IDOf(1, 2), Live: []Table{{table.IDOf(1, 3), table.Def{Name: "a", Type: table.Set, MaxBytes: 1}}}}),
+		"a payload too many": Encode(&Own{Change: ownership.Command{Kind: ownership.Promise, Epoch: 9}, Entries: [][]byte{{1}}}),
+		"a payload too large": Encode(&Own{Change: ownership.Command{Kind: ownership.Append, Write: ownership.Write{Epoch: 9, Last: 1}},
+			Entries: [][]byte{make([]byte, MaxOwnEntry+1)}}),
+		"payloads too large": Encode(&Own{Change: ownership.Command{Kind: ownership.Append, Write: ownership.Write{Epoch: 9, Last: 9}},
+			Entries: slices.Repeat([][]byte{make([]byte, MaxOwnEntry)}, 9)}),
+		"a change of the owned log that is none": append(Encode(&Own{})[:3], 2, 9, 9, 0),
+		"member 0":                               Encode(&Rejoin{}),
 		"a count beyond the end": append(Encode(&DropGeneration{id})[:2],
 			append(append([]byte{}, id[:]...), 1, 'a', 0xff, 0xff, 3)...),
 		"a chunk that moves points": append(append(Encode(&StageChunk{})[:2], 1, 1), Encode(examples(t)[KindAdvance-1])[2:]...),

@@ -54,6 +54,8 @@ const (
 	KindTableApply
 	KindTableDrop
 	KindTables
+	KindOwn
+	KindRejoin
 	kindEnd // one above the greatest
 )
 
@@ -300,6 +302,10 @@ func blankRegistry(k Kind) Command {
 		return &Raise{}
 	case KindNote:
 		return &Note{}
+	case KindOwn:
+		return &Own{}
+	case KindRejoin:
+		return &Rejoin{}
 	}
 	return blankTable(k)
 }

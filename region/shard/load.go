@@ -34,6 +34,13 @@ func load(cfg *Config, v *keyspace.View) (*State, error) {
 		return nil, fmt.Errorf("%w: it is of another shard, region or set of regions than shard %d of %d in %s of %s",
 			ErrState, cfg.Shard, cfg.Shards, cfg.Self, cfg.Regions)
 	}
+	own, known, err := v.Get(ownKey())
+	if err != nil {
+		return nil, err
+	}
+	if st.own, err = readOwnership(cfg, own, known, st.Index); err != nil {
+		return nil, err
+	}
 	reach, known, err := v.Get(reachKey())
 	if err != nil {
 		return nil, err

@@ -34,6 +34,8 @@ const metaVersion = 1
 //	't' generation source                     why the source was stopped
 //	'b'                                       id of the last table entry that the shard was told of
 //	'b' table                                 what a live table is
+//	'o'                                       what is promised and held of the owned log
+//	'l' position (8)                          payload of an entry of the owned log
 //
 // Integers in names are big-endian; window ends have their sign bit inverted.
 const (
@@ -51,6 +53,8 @@ const (
 	nameDecided    = 'c'
 	nameStopped    = 't'
 	nameTable      = 'b'
+	nameOwn        = 'o'
+	nameLog        = 'l'
 )
 
 // KeptMarks is how many of the marks that a source stood at are kept, to confirm lower points by (rules A5).

@@ -36,4 +36,5 @@ type Result struct {
 	Sources    []crdt.Source // Mismatch: which sources
 	Copy       uint32        // StageBegin: the number of the copy
 	Generation crdt.GenerationID
+	Entries    [][]byte // Own: what each entry that it added to the log is answered, in order
 }

@@ -51,6 +51,9 @@ func (sc *scenario) command(verb string, a *args) Command {
 	if c := sc.staging(verb, a); c != nil {
 		return c
 	}
+	if c := sc.owned(verb, a); c != nil {
+		return c
+	}
 	return sc.registry(verb, a)
 }
 

@@ -17,6 +17,7 @@ type State struct {
 	Format      uint32          // in force, at least 1: commands above it are refused, see Raise
 	Unreachable []crdt.RegionID // as the last Reach said; sorted
 
+	own         Ownership
 	generations map[crdt.GenerationID]*Generation
 	registry    *Registry
 	tables      *ToldTables
