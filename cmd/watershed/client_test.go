@@ -29,7 +29,10 @@ func TestOutputs(t *testing.T) {
 		"show": "job show surge", "delete": "job delete surge", "validate": "job validate surge.yaml bad.yaml",
 		"apply": "job apply surge.yaml same.yaml", "apply-invalid": "job apply surge.yaml bad.yaml",
 		"apply-other": "job apply same.yaml other.yaml surge.yaml", "no-job": "query other", "show-no-job": "job show other",
-		"delete-no-job": "job delete other",
+		"delete-no-job": "job delete other", "table-apply": "table apply surge.yaml same.yaml",
+		"table-apply-invalid": "table apply surge.yaml bad.yaml", "table-apply-other": "table apply same.yaml other.yaml surge.yaml",
+		"table-list": "table list", "table-show": "table show drivers", "table-show-none": "table show other",
+		"table-drop": "table drop drivers", "table-drop-none": "table drop other",
 	}
 	for name, command := range commands {
 		t.Run(name, func(t *testing.T) {

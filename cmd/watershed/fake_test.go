@@ -20,6 +20,7 @@ import (
 type fakeNode struct {
 	watershedv1.UnimplementedStateServiceServer
 	watershedv1.UnimplementedJobServiceServer
+	watershedv1.UnimplementedTableServiceServer
 	watershedv1.UnimplementedClusterServiceServer
 
 	cut      bool // scans break off after the first rows
@@ -47,6 +48,7 @@ func (n *fakeNode) serve(t *testing.T) string {
 	}))
 	watershedv1.RegisterStateServiceServer(s, n)
 	watershedv1.RegisterJobServiceServer(s, n)
+	watershedv1.RegisterTableServiceServer(s, fakeTables{n})
 	watershedv1.RegisterClusterServiceServer(s, n)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()

@@ -41,7 +41,7 @@ func newJobValidate() *cobra.Command {
 		Example: "  watershed job validate surge.yaml",
 		Args:    someArgs,
 		RunE: func(cmd *cobra.Command, files []string) error {
-			texts, err := readJobs(files)
+			texts, err := readFiles("job", files)
 			if err != nil {
 				return err
 			}
@@ -73,11 +73,12 @@ func someArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func readJobs(files []string) ([][]byte, error) {
+// readFiles reads the files of jobs or tables, and no more of each than shows that it is too long.
+func readFiles(what string, files []string) ([][]byte, error) {
 	texts := make([][]byte, len(files))
 	for i, name := range files {
 		var err error
-		if texts[i], err = readJob(name); err != nil {
+		if texts[i], err = readFile(what, name); err != nil {
 			return nil, err
 		}
 	}
@@ -189,7 +190,7 @@ func newJobApply() *cobra.Command {
 		Example: "  watershed job apply surge.yaml --endpoint 127.0.0.1:7001",
 		Args:    someArgs,
 		RunE: func(cmd *cobra.Command, files []string) error {
-			texts, err := readJobs(files)
+			texts, err := readFiles("job", files)
 			if err != nil {
 				return err
 			}

@@ -98,7 +98,7 @@ func (o *runOptions) config() (bounded.Config, error) {
 		}
 		cfg.RecordTime = t.UnixMilli()
 	}
-	text, err := readJob(o.job)
+	text, err := readFile("job", o.job)
 	if err != nil {
 		return cfg, err
 	}
@@ -108,16 +108,16 @@ func (o *runOptions) config() (bounded.Config, error) {
 	return cfg, nil
 }
 
-// readJob reads a job file, and no more of it than shows that it is too long.
-func readJob(name string) ([]byte, error) {
+// readFile reads the file of a job or a table, and no more of it than shows that it is too long.
+func readFile(what, name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("job file: %w", err)
+		return nil, fmt.Errorf("%s file: %w", what, err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, job.MaxFileBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("job file: %w", err)
+		return nil, fmt.Errorf("%s file: %w", what, err)
 	}
 	return text, nil
 }

@@ -53,13 +53,13 @@ var may = map[string][]string{
 	"region/upkeep":        {"crdt", "region/peer", "region/shard"},
 	"region/emission":      {"crdt", "keyspace", "processor/job", "region/shard"},
 	"region/coordinator":   {"crdt", "keyspace", "keyspace/table", "processor/job", "proto", "region/shard"},
-	"region/service": {"region/carrier", "region/placement", "crdt", "keyspace", "processor/job", "proto", "region/config", "region/coordinator", "region/group",
+	"region/service": {"region/carrier", "region/placement", "crdt", "keyspace", "keyspace/table", "processor/job", "proto", "region/config", "region/coordinator", "region/group",
 		"region/limit", "region/peer", "region/replica", "region/router", "region/shard", "region/checkpoint",
 		"region/checkpoint/objects"},
 
 	"failover/ownership": {},
 
-	"cmd/watershed": {"log", "processor/bounded", "processor/job", "proto", "proto/client", "region", "region/config",
+	"cmd/watershed": {"log", "processor/bounded", "processor/job", "proto", "proto/client", "region", "region/config", "strict",
 		"cmd/watershed/..."},
 	"cmd/watershed/internal/demo": {"log", "proto", "proto/client", "cmd/watershed/internal/dev",
 		"cmd/watershed/internal/output"},

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/watershed-db/watershed/keyspace"
+	"github.com/watershed-db/watershed/keyspace/table"
 	"github.com/watershed-db/watershed/processor/job"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	"github.com/watershed-db/watershed/region/coordinator"
@@ -109,6 +110,14 @@ func (s *Server) enter(ctx context.Context, command shard.Command) (shard.Result
 		}
 		c.Epoch = s.o.Epoch()
 	case *shard.JobDelete:
+		c.Epoch = s.o.Epoch()
+	case *shard.TableApply:
+		d, err := table.Parse(c.Def.Name, c.File)
+		if err != nil || d != c.Def {
+			return shard.Result{}, status.Error(codes.InvalidArgument, "the table's file does not mean what the command says")
+		}
+		c.Epoch = s.o.Epoch()
+	case *shard.TableDrop:
 		c.Epoch = s.o.Epoch()
 	default:
 		return shard.Result{}, status.Errorf(codes.InvalidArgument, "a %T is no registry command", command)

@@ -101,6 +101,7 @@ func New(o Options) *Server {
 	)
 	watershedv1.RegisterStateServiceServer(s.grpc, stateService{Server: s})
 	watershedv1.RegisterJobServiceServer(s.grpc, jobService{Server: s})
+	watershedv1.RegisterTableServiceServer(s.grpc, tableService{Server: s})
 	watershedv1.RegisterClusterServiceServer(s.grpc, clusterService{Server: s})
 	regionv1.RegisterShardServiceServer(s.grpc, shardService{Server: s})
 	regionv1.RegisterCheckpointServiceServer(s.grpc, checkpointService{Server: s})
