@@ -237,7 +237,7 @@ func Lacking(registry *shard.Registry, state *shard.State, self crdt.RegionID) [
 			todo = append(todo, add)
 		}
 	}
-	if state.Tables().Behind(registry) {
+	if state.Told().Behind(registry) {
 		todo = append(todo, registry.TellTables())
 	}
 	return todo
@@ -286,7 +286,7 @@ func Settled(registry *shard.Registry, states []*shard.State) uint64 {
 		if state == nil {
 			continue
 		}
-		if state.Tables().Behind(registry) {
+		if state.Told().Behind(registry) {
 			return 0
 		}
 		for _, e := range registry.After(0) {

@@ -216,13 +216,13 @@ func TestShardsAreBroughtUpToTheRegistry(t *testing.T) {
 		t.Fatal("a change in place made a generation")
 	}
 	f.await("the new file everywhere", f.settled)
-	f.propose(&shard.TableApply{Epoch: 1<<16 | 1, Def: table.Def{Name: "t", Type: table.Set, MaxBytes: 1}})
+	f.propose(&shard.RegisterTable{Epoch: 1<<16 | 1, Def: table.Def{Name: "t", Type: table.Set, MaxBytes: 1}})
 	if f.settled() {
 		t.Fatal("settled before any shard was told of the table")
 	}
-	f.await("the table everywhere", func() bool { return f.settled() && len(f.shards.State(2).Tables().Live()) == 1 })
-	f.propose(&shard.TableDrop{Epoch: 1<<16 | 1, Name: "t"})
-	f.await("no table anywhere", func() bool { return f.settled() && len(f.shards.State(2).Tables().Live()) == 0 })
+	f.await("the table everywhere", func() bool { return f.settled() && len(f.shards.State(2).Told().Live()) == 1 })
+	f.propose(&shard.UnregisterTable{Epoch: 1<<16 | 1, Name: "t"})
+	f.await("no table anywhere", func() bool { return f.settled() && len(f.shards.State(2).Told().Live()) == 0 })
 	f.propose(&shard.JobDelete{Epoch: 1<<16 | 1, Name: "toy"})
 	f.await("nothing anywhere", func() bool { return f.settled() && f.shards.State(2).Generation(id) == nil })
 	if f.apply("") == id {
@@ -237,7 +237,7 @@ func TestLackingDropsOnlyWhatIsDeleted(t *testing.T) {
 	old := f.shards.State(0).Registry()
 	id := f.apply("")
 	now := f.shards.State(0).Registry()
-	f.propose(&shard.TableApply{Epoch: 1<<16 | 1, Def: table.Def{Name: "t", Type: table.Set, MaxBytes: 1}})
+	f.propose(&shard.RegisterTable{Epoch: 1<<16 | 1, Def: table.Def{Name: "t", Type: table.Set, MaxBytes: 1}})
 	now = f.shards.State(0).Registry()
 	for _, c := range Lacking(now, f.shards.State(1), "a") {
 		if _, err := f.shards.Propose(t.Context(), 1, c); err != nil {
@@ -245,7 +245,7 @@ func TestLackingDropsOnlyWhatIsDeleted(t *testing.T) {
 		}
 	}
 	state := f.shards.State(1)
-	if state.Generation(id) == nil || len(state.Tables().Live()) != 1 {
+	if state.Generation(id) == nil || len(state.Told().Live()) != 1 {
 		t.Fatal("not added")
 	}
 	if todo := append(Lacking(old, state, "a"), Lacking(now, state, "a")...); len(todo) > 0 {

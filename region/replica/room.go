@@ -10,7 +10,7 @@ import (
 
 // growing are the commands that make the state grow. The others make room, or are what it takes to make some: horizons,
 // deletions, and what is known of peers and of rows sent.
-var growing = []shard.Kind{shard.KindAdvance, shard.KindStageBegin, shard.KindStageChunk, shard.KindJobApply, shard.KindTableApply}
+var growing = []shard.Kind{shard.KindAdvance, shard.KindStageBegin, shard.KindStageChunk, shard.KindJobApply, shard.KindRegisterTable}
 
 // room refuses a command of a kind that makes the state grow, while there is no room for it.
 func (r *Replica) room(k shard.Kind) error {

@@ -119,7 +119,7 @@ var kindNames = map[shard.Kind]string{
 	shard.KindPlan: "plan", shard.KindDone: "done", shard.KindJobApply: "job_apply", shard.KindJobDelete: "job_delete",
 	shard.KindRegistryCopy: "registry_copy", shard.KindSourcesDecided: "sources_decided",
 	shard.KindSourceStopped: "source_stopped", shard.KindCheck: "check", shard.KindRaise: "raise",
-	shard.KindNote: "note", shard.KindTableApply: "table_apply", shard.KindTableDrop: "table_drop", shard.KindTables: "tables",
+	shard.KindNote: "note", shard.KindRegisterTable: "register_table", shard.KindUnregisterTable: "unregister_table", shard.KindTellTables: "tell_tables",
 }
 
 func kindName(k shard.Kind) string {

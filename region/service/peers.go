@@ -111,13 +111,13 @@ func (s *Server) enter(ctx context.Context, command shard.Command) (shard.Result
 		c.Epoch = s.o.Epoch()
 	case *shard.JobDelete:
 		c.Epoch = s.o.Epoch()
-	case *shard.TableApply:
+	case *shard.RegisterTable:
 		d, err := table.Parse(c.Def.Name, c.File)
 		if err != nil || d != c.Def {
 			return shard.Result{}, status.Error(codes.InvalidArgument, "the table's file does not mean what the command says")
 		}
 		c.Epoch = s.o.Epoch()
-	case *shard.TableDrop:
+	case *shard.UnregisterTable:
 		c.Epoch = s.o.Epoch()
 	default:
 		return shard.Result{}, status.Errorf(codes.InvalidArgument, "a %T is no registry command", command)

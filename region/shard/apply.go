@@ -157,7 +157,7 @@ func (a *applier) dispatchRegistry(c Command) {
 	case *Rejoin:
 		a.rejoin(c)
 	default:
-		if !a.dispatchTables(c) && !a.dispatchNext(c) {
+		if !a.dispatchTold(c) && !a.dispatchNext(c) {
 			panic(fmt.Sprintf("shard: command %T has no rule", c))
 		}
 	}

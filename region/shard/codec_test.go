@@ -30,7 +30,7 @@ func examples(tb testing.TB) []Command {
 		Ranges: []crdt.Range{{Source: s, From: points[0].Point.Mark(), To: pointOf(s, "", 9, 50)}}}
 	install := crdt.Install{Generation: id, Group: "a", Copy: 3, To: crdt.Frontier{s: points[0].Point, t: points[1].Point}, Horizon: -7}
 	entry := Entry{Epoch: 1, Position: 2, Op: JobUpdated, Generation: id, Name: "n", File: []byte("f"), Meaning: [32]byte{1}}
-	drivers := Table{table.IDOf(1<<16, 3), table.Def{Name: "drivers", Type: table.Owned, Durability: table.Quorum, TTL: 1000, MaxBytes: 64}}
+	drivers := LiveTable{table.IDOf(1<<16, 3), table.Def{Name: "drivers", Type: table.Owned, Durability: table.Quorum, TTL: 1000, MaxBytes: 64}}
 	tableEntry := Entry{Epoch: 1, Position: 3, Op: TableAdded, Generation: id, Name: "drivers", File: []byte("f"), Table: drivers.Def}
 	return append([]Command{
 		&AddGeneration{id, "count", []byte("file"), [32]byte{1, 2}, j.Builtins()},
@@ -55,9 +55,9 @@ func examples(tb testing.TB) []Command {
 		&Check{77, crdt.Hash{9}},
 		&Raise{1},
 		&Note{"placement", 3, []byte("value")},
-		&TableApply{1 << 16, []byte("file"), drivers.Def},
-		&TableDrop{1 << 16, "drivers"},
-		&Tables{At: table.IDOf(1<<16, 9), Live: []Table{drivers, {table.IDOf(1<<16, 9), table.Def{Name: "set", Type: table.Set, MaxBytes: 1}}}},
+		&RegisterTable{1 << 16, []byte("file"), drivers.Def},
+		&UnregisterTable{1 << 16, "drivers"},
+		&TellTables{At: table.IDOf(1<<16, 9), Live: []LiveTable{drivers, {table.IDOf(1<<16, 9), table.Def{Name: "set", Type: table.Set, MaxBytes: 1}}}},
 	}, exampleOwn()...)
 }
 
@@ -107,10 +107,10 @@ func TestDecodeRefuses(t *testing.T) {
 		"a file too long":     Encode(&JobApply{File: make([]byte, MaxFile+1)}),
 		"a name too long":     Encode(&JobDelete{Name: strings.Repeat("x", MaxName+1)}),
 		"an entry of no kind": Encode(&RegistryCopy{[]Entry{{Position: 1}}}),
-		"a table of no type":  Encode(&TableApply{Def: table.Def{Name: "a", MaxBytes: 1}}),
-		"a table twice": Encode(&Tables{At: table.IDOf(1, 9), Live: []Table{{table.IDOf(1, 3), table.Def{Name: "a", Type: table.Set, MaxBytes: 1}},
+		"a table of no type":  Encode(&RegisterTable{Def: table.Def{Name: "a", MaxBytes: 1}}),
+		"a table twice": Encode(&TellTables{At: table.IDOf(1, 9), Live: []LiveTable{{table.IDOf(1, 3), table.Def{Name: "a", Type: table.Set, MaxBytes: 1}},
 			{table.IDOf(1, 3), table.Def{Name: "b", Type: table.Set, MaxBytes: 1}}}}),
-		"a table of later":   Encode(&Tables{At: table.IDOf(1, 2), Live: []Table{{table.IDOf(1, 3), table.Def{Name: "a", Type: table.Set, MaxBytes: 1}}}}),
+		"a table of later":   Encode(&TellTables{At: table.IDOf(1, 2), Live: []LiveTable{{table.IDOf(1, 3), table.Def{Name: "a", Type: table.Set, MaxBytes: 1}}}}),
 		"a payload too many": Encode(&Own{Change: ownership.Command{Kind: ownership.Promise, Epoch: 9}, Entries: [][]byte{{1}}}),
 		"a payload too large": Encode(&Own{Change: ownership.Command{Kind: ownership.Append, Write: ownership.Write{Epoch: 9, Last: 1}},
 			Entries: [][]byte{make([]byte, MaxOwnEntry+1)}}),

@@ -51,9 +51,9 @@ const (
 	KindCheck
 	KindRaise
 	KindNote
-	KindTableApply
-	KindTableDrop
-	KindTables
+	KindRegisterTable
+	KindUnregisterTable
+	KindTellTables
 	KindOwn
 	KindRejoin
 	kindEnd // one above the greatest
@@ -307,5 +307,5 @@ func blankRegistry(k Kind) Command {
 	case KindRejoin:
 		return &Rejoin{}
 	}
-	return blankTable(k)
+	return blankTold(k)
 }

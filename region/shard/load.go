@@ -63,7 +63,7 @@ func load(cfg *Config, v *keyspace.View) (*State, error) {
 	l.scan(nameDecided, l.decided)
 	l.scan(nameStopped, l.stopped)
 	l.scan(nameNote, l.note)
-	l.scan(nameTable, l.table)
+	l.scan(nameTold, l.tellTable)
 	for _, g := range st.generations {
 		g.Outbox.note()
 	}

@@ -52,7 +52,7 @@ const (
 	nameEntry      = 'r'
 	nameDecided    = 'c'
 	nameStopped    = 't'
-	nameTable      = 'b'
+	nameTold       = 'b'
 	nameOwn        = 'o'
 	nameLog        = 'l'
 )

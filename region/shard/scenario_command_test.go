@@ -169,14 +169,14 @@ func (sc *scenario) registry(verb string, a *args) Command {
 		return c
 	case "table": // table name type
 		d := tableOf(a.next(), a.next())
-		return &TableApply{Epoch: 1, File: []byte(d.Name), Def: d}
+		return &RegisterTable{Epoch: 1, File: []byte(d.Name), Def: d}
 	case "untable":
-		return &TableDrop{Epoch: 1, Name: a.next()}
+		return &UnregisterTable{Epoch: 1, Name: a.next()}
 	case "tell": // tell at id:name:type...
-		c := &Tables{At: table.IDOf(1, uint64(a.int(a.next())))}
+		c := &TellTables{At: table.IDOf(1, uint64(a.int(a.next())))}
 		for _, w := range a.words {
 			f := strings.Split(w, ":")
-			c.Live = append(c.Live, Table{table.IDOf(1, uint64(a.int(f[0]))), tableOf(f[1], f[2])})
+			c.Live = append(c.Live, LiveTable{table.IDOf(1, uint64(a.int(f[0]))), tableOf(f[1], f[2])})
 		}
 		return c
 	case "decide": // decide G group partition:point...

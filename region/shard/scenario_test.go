@@ -301,8 +301,8 @@ func (sc *scenario) read(verb string, a *args) (text string) {
 			fmt.Fprintf(&b, "%s %v\n", w, ok)
 		}
 	case "tables":
-		fmt.Fprintf(&b, "told at %s\n", s.Tables().At())
-		for _, t := range s.Tables().Live() {
+		fmt.Fprintf(&b, "told at %s\n", s.Told().At())
+		for _, t := range s.Told().Live() {
 			fmt.Fprintf(&b, "%s %s %s\n", t.ID, t.Def.Name, t.Def.Type)
 		}
 	case "registry":

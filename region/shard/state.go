@@ -20,7 +20,7 @@ type State struct {
 	own         Ownership
 	generations map[crdt.GenerationID]*Generation
 	registry    *Registry
-	tables      *ToldTables
+	told        *ToldTables
 	notes       map[string]KeptNote // replaced, never changed
 }
 
@@ -67,7 +67,7 @@ type Standing struct {
 }
 
 func newState() *State {
-	return &State{Format: 1, generations: map[crdt.GenerationID]*Generation{}, registry: &Registry{}, tables: &ToldTables{}}
+	return &State{Format: 1, generations: map[crdt.GenerationID]*Generation{}, registry: &Registry{}, told: &ToldTables{}}
 }
 
 // Generations lists the live generations in order of their ids.
@@ -83,8 +83,8 @@ func (s *State) Generation(id crdt.GenerationID) *Generation { return s.generati
 // Registry returns the region's copy of the registry. It is empty on every shard but 0.
 func (s *State) Registry() *Registry { return s.registry }
 
-// Tables returns the tables that the shard was told of.
-func (s *State) Tables() *ToldTables { return s.tables }
+// Told returns the tables that the shard was told of.
+func (s *State) Told() *ToldTables { return s.told }
 
 // Groups lists the origin regions that have anything here, sorted.
 func (g *Generation) Groups() []crdt.RegionID { return slices.Sorted(maps.Keys(g.groups)) }

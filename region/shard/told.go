@@ -11,55 +11,55 @@ import (
 // MaxTables bounds the tables that are live at a time.
 const MaxTables = 1024
 
-// Table is a live table.
-type Table struct {
+// LiveTable is a live table.
+type LiveTable struct {
 	ID  table.ID
 	Def table.Def
 }
 
-// TableApply enters a table into the registry. Only where the own region owns shard 0.
-type TableApply struct {
+// RegisterTable enters a table into the registry. Only where the own region owns shard 0.
+type RegisterTable struct {
 	Epoch uint64 // of the owner
 	File  []byte
 	Def   table.Def // what the file says
 }
 
-// TableDrop takes a table out of the registry, with all its values.
-type TableDrop struct {
+// UnregisterTable takes a table out of the registry, with all its values.
+type UnregisterTable struct {
 	Epoch uint64
 	Name  string
 }
 
-// Tables tells the shard which tables are live, as the region's registry stood at an entry about a table. What the shard
+// TellTables tells the shard which tables are live, as the region's registry stood at an entry about a table. What the shard
 // was told at a later one stays. A table that is not among them any more goes, with all its rows.
-type Tables struct {
-	At   table.ID // of the registry's last entry about a table
-	Live []Table  // ascending by id
+type TellTables struct {
+	At   table.ID    // of the registry's last entry about a table
+	Live []LiveTable // ascending by id
 }
 
-func (*TableApply) kind() Kind { return KindTableApply }
-func (*TableDrop) kind() Kind  { return KindTableDrop }
-func (*Tables) kind() Kind     { return KindTables }
+func (*RegisterTable) kind() Kind   { return KindRegisterTable }
+func (*UnregisterTable) kind() Kind { return KindUnregisterTable }
+func (*TellTables) kind() Kind      { return KindTellTables }
 
-func blankTable(k Kind) Command {
+func blankTold(k Kind) Command {
 	switch k {
-	case KindTableApply:
-		return &TableApply{}
-	case KindTableDrop:
-		return &TableDrop{}
-	case KindTables:
-		return &Tables{}
+	case KindRegisterTable:
+		return &RegisterTable{}
+	case KindUnregisterTable:
+		return &UnregisterTable{}
+	case KindTellTables:
+		return &TellTables{}
 	}
 	return blankNext(k)
 }
 
-func (a *applier) dispatchTables(c Command) (known bool) {
+func (a *applier) dispatchTold(c Command) (known bool) {
 	switch c := c.(type) {
-	case *TableApply:
+	case *RegisterTable:
 		a.tableApply(c)
-	case *TableDrop:
+	case *UnregisterTable:
 		a.tableDrop(c)
-	case *Tables:
+	case *TellTables:
 		a.tellTables(c)
 	default:
 		return false
@@ -84,21 +84,21 @@ func (r *reader) def() (d table.Def) {
 	return d
 }
 
-func (c *TableApply) appendBody(b []byte) []byte {
+func (c *RegisterTable) appendBody(b []byte) []byte {
 	return appendDef(appendBytes(appendUvarint(b, c.Epoch), c.File), c.Def)
 }
 
-func (c *TableApply) readBody(r *reader) {
+func (c *RegisterTable) readBody(r *reader) {
 	c.Epoch, c.File, c.Def = r.uint64(), r.bytes(table.MaxFileBytes), r.def()
 }
 
-func (c *TableDrop) appendBody(b []byte) []byte {
+func (c *UnregisterTable) appendBody(b []byte) []byte {
 	return appendString(appendUvarint(b, c.Epoch), c.Name)
 }
 
-func (c *TableDrop) readBody(r *reader) { c.Epoch, c.Name = r.uint64(), r.string(MaxName) }
+func (c *UnregisterTable) readBody(r *reader) { c.Epoch, c.Name = r.uint64(), r.string(MaxName) }
 
-func (c *Tables) appendBody(b []byte) []byte {
+func (c *TellTables) appendBody(b []byte) []byte {
 	b = appendUvarint(append(b, c.At[:]...), uint64(len(c.Live)))
 	for _, t := range c.Live {
 		b = appendDef(append(b, t.ID[:]...), t.Def)
@@ -106,11 +106,11 @@ func (c *Tables) appendBody(b []byte) []byte {
 	return b
 }
 
-func (c *Tables) readBody(r *reader) {
+func (c *TellTables) readBody(r *reader) {
 	c.At = r.hash16()
 	last := table.ID{}
 	for i, n := 0, r.count(MaxTables); i < n && r.err == nil; i++ {
-		t := Table{r.hash16(), r.def()}
+		t := LiveTable{r.hash16(), r.def()}
 		if i > 0 && bytes.Compare(last[:], t.ID[:]) >= 0 || bytes.Compare(t.ID[:], c.At[:]) > 0 {
 			r.fail("tables out of order")
 		}
@@ -138,15 +138,15 @@ func (r *Registry) Table(name string) (Entry, bool) {
 }
 
 // TellTables returns what shards are to be told of tables, nil where there is nothing to tell yet.
-func (r *Registry) TellTables() *Tables {
+func (r *Registry) TellTables() *TellTables {
 	if r.tableAt == (table.ID{}) {
 		return nil
 	}
-	c := &Tables{At: r.tableAt}
+	c := &TellTables{At: r.tableAt}
 	for _, e := range r.tables {
-		c.Live = append(c.Live, Table{e.TableID(), e.Table})
+		c.Live = append(c.Live, LiveTable{e.TableID(), e.Table})
 	}
-	slices.SortFunc(c.Live, func(a, b Table) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	slices.SortFunc(c.Live, func(a, b LiveTable) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return c
 }
 
@@ -168,7 +168,7 @@ func (a *applier) ownsRegistry() bool {
 	return a.cfg.Shard == 0 && a.cfg.Owner
 }
 
-func (a *applier) tableApply(c *TableApply) {
+func (a *applier) tableApply(c *RegisterTable) {
 	if !a.ownsRegistry() {
 		return
 	}
@@ -193,7 +193,7 @@ func (a *applier) tableApply(c *TableApply) {
 	}
 }
 
-func (a *applier) tableDrop(c *TableDrop) {
+func (a *applier) tableDrop(c *UnregisterTable) {
 	if !a.ownsRegistry() {
 		return
 	}
@@ -234,21 +234,21 @@ func (t *ToldTables) Dropped(id table.ID) bool {
 }
 
 // Live lists the live tables, ascending by id.
-func (t *ToldTables) Live() []Table {
-	list := make([]Table, 0, len(t.live))
+func (t *ToldTables) Live() []LiveTable {
+	list := make([]LiveTable, 0, len(t.live))
 	for id, d := range t.live {
-		list = append(list, Table{id, d})
+		list = append(list, LiveTable{id, d})
 	}
-	slices.SortFunc(list, func(a, b Table) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	slices.SortFunc(list, func(a, b LiveTable) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return list
 }
 
-func tableKey(id table.ID) []byte { return name(nameTable, id[:]) }
+func toldKey(id table.ID) []byte { return name(nameTold, id[:]) }
 
 // tellTables takes the list of live tables. Whoever keeps rows of tables on the shard clears those of one that was dropped
 // here, in the same command.
-func (a *applier) tellTables(c *Tables) {
-	told := a.st.tables
+func (a *applier) tellTables(c *TellTables) {
+	told := a.st.told
 	if bytes.Compare(c.At[:], told.at[:]) <= 0 {
 		a.end(Duplicate, "")
 		return
@@ -263,23 +263,23 @@ func (a *applier) tellTables(c *Tables) {
 	}
 	for _, t := range c.Live {
 		if _, known := told.live[t.ID]; !known {
-			a.w.set(tableKey(t.ID), appendDef([]byte{metaVersion}, t.Def))
+			a.w.set(toldKey(t.ID), appendDef([]byte{metaVersion}, t.Def))
 		}
 	}
 	for _, t := range told.Live() {
 		if _, live := next.live[t.ID]; !live {
-			a.w.set(tableKey(t.ID), nil)
+			a.w.set(toldKey(t.ID), nil)
 		}
 	}
-	a.w.set(name(nameTable), append([]byte{metaVersion}, c.At[:]...))
-	a.st.tables = next
+	a.w.set(name(nameTold), append([]byte{metaVersion}, c.At[:]...))
+	a.st.told = next
 	a.end(Applied, "")
 }
 
-// table loads what the shard was told of tables.
-func (l *loader) table(name, value *reader) {
+// tellTable loads what the shard was told of tables.
+func (l *loader) tellTable(name, value *reader) {
 	value.version()
-	t := l.st.tables
+	t := l.st.told
 	if len(name.b) == 0 {
 		t.at = value.hash16()
 		return

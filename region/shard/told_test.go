@@ -18,7 +18,7 @@ func TestTablesHaveABound(t *testing.T) {
 		return res
 	}
 	add := func(i int) Result {
-		return do(&TableApply{Epoch: 1, Def: table.Def{Name: fmt.Sprint("t", i), Type: table.Set, MaxBytes: 1}})
+		return do(&RegisterTable{Epoch: 1, Def: table.Def{Name: fmt.Sprint("t", i), Type: table.Set, MaxBytes: 1}})
 	}
 	for i := range MaxTables {
 		if res := add(i); res.Outcome != Applied {
@@ -32,10 +32,10 @@ func TestTablesHaveABound(t *testing.T) {
 		t.Errorf("the same again: %+v", res)
 	}
 	tell := st.Registry().TellTables()
-	if c, err := Decode(Encode(tell)); err != nil || len(c.(*Tables).Live) != MaxTables {
+	if c, err := Decode(Encode(tell)); err != nil || len(c.(*TellTables).Live) != MaxTables {
 		t.Fatal(err)
 	}
-	do(&TableDrop{Epoch: 1, Name: "t0"})
+	do(&UnregisterTable{Epoch: 1, Name: "t0"})
 	if res := add(MaxTables); res.Outcome != Applied {
 		t.Errorf("where one went: %+v", res)
 	}
@@ -45,16 +45,16 @@ func TestTablesHaveABound(t *testing.T) {
 func TestWhatAShardKnowsOfTables(t *testing.T) {
 	cfg := &Config{Self: "a", Regions: []crdt.RegionID{"a"}, Shard: 1, Shards: 2}
 	d := table.Def{Name: "a", Type: table.Set, MaxBytes: 1}
-	c := &Tables{At: table.IDOf(1, 4), Live: []Table{{table.IDOf(1, 3), d}}}
+	c := &TellTables{At: table.IDOf(1, 4), Live: []LiveTable{{table.IDOf(1, 3), d}}}
 	st, _, _, _ := apply(cfg, newState(), nil, 1, Encode(c), c)
 	for position, want := range map[uint64]string{2: "false true", 3: "true false", 4: "false true", 5: "false false"} {
 		id := table.IDOf(1, position)
-		_, live := st.Tables().Get(id)
-		if got := fmt.Sprint(live, st.Tables().Dropped(id)); got != want {
+		_, live := st.Told().Get(id)
+		if got := fmt.Sprint(live, st.Told().Dropped(id)); got != want {
 			t.Errorf("%s: %s, want %s", id, got, want)
 		}
 	}
-	if !st.Tables().Dropped(table.ID{}) || newState().Tables().Dropped(table.IDOf(1, 1)) {
+	if !st.Told().Dropped(table.ID{}) || newState().Told().Dropped(table.IDOf(1, 1)) {
 		t.Error("no table has no id")
 	}
 }
