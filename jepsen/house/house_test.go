@@ -58,6 +58,7 @@ var may = map[string][]string{
 		"region/checkpoint/objects"},
 
 	"failover/ownership": {},
+	"failover/owned":     {"failover/ownership"},
 
 	"cmd/watershed": {"log", "processor/bounded", "processor/job", "proto", "proto/client", "region", "region/config", "strict",
 		"cmd/watershed/..."},
@@ -201,7 +202,7 @@ func allows(entry, room string) bool {
 
 func TestBannedImports(t *testing.T) {
 	pure := []string{"crdt", "crdt/table", "keyspace/mutant", "processor/job", "processor/decode", "region/placement", "region/shard",
-		"failover/ownership"}
+		"failover/ownership", "failover/owned"}
 	for _, s := range sources(t) {
 		for _, path := range s.imports() {
 			if path == "log" || path == "log/slog" {
@@ -216,7 +217,7 @@ func TestBannedImports(t *testing.T) {
 }
 
 func TestThePureRoomsReadNoClock(t *testing.T) {
-	pure := []string{"crdt", "crdt/table", "processor", "processor/job", "processor/decode", "failover/ownership"}
+	pure := []string{"crdt", "crdt/table", "processor", "processor/job", "processor/decode", "failover/ownership", "failover/owned"}
 	for _, s := range sources(t) {
 		if s.test() || !slices.Contains(pure, s.room()) {
 			continue
