@@ -74,9 +74,9 @@ func measureLive(ctx context.Context, watershed, jobs string, keys int, rate flo
 	return nil
 }
 
-// newLive deploys a region that runs the job of a file, which reads topic bench-live.
-func newLive(ctx context.Context, watershed, file string, rate float64) (*live, error) {
-	d, err := deploy(ctx, watershed, usualShards)
+// newLive deploys a region, with more flags of `dev`, that runs the job of a file, which reads topic bench-live.
+func newLive(ctx context.Context, watershed, file string, rate float64, more ...string) (*live, error) {
+	d, err := deploy(ctx, watershed, usualShards, more...)
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +98,8 @@ func newLive(ctx context.Context, watershed, file string, rate float64) (*live, 
 }
 
 // newLoaded is newLive with a steady load of 10,000 keys, until it is stopped.
-func newLoaded(ctx context.Context, watershed, file string, rate float64) (*live, error) {
-	l, err := newLive(ctx, watershed, file, rate)
+func newLoaded(ctx context.Context, watershed, file string, rate float64, more ...string) (*live, error) {
+	l, err := newLive(ctx, watershed, file, rate, more...)
 	if err != nil {
 		return nil, err
 	}

@@ -31,12 +31,13 @@ func measureSoak(ctx context.Context, args []string) error {
 	minutes := f.Int("minutes", 30, "for how long")
 	rate := f.Float64("rate", 2_000, "events a second of 10,000 keys")
 	every := f.Duration("every", 5*time.Second, "between two samples")
+	logBytes := f.String("log-bytes", "2MiB", "what a shard's Raft log keeps: little, so that it is full in the first third")
 	_ = f.Parse(args) // exits by itself
 	if *watershed == "" || *minutes < 1 || *every <= 0 {
 		return errors.New("--watershed and a positive --minutes are needed")
 	}
 	before := load()
-	l, err := newLoaded(ctx, *watershed, filepath.Join(*jobs, "soak.yaml"), *rate)
+	l, err := newLoaded(ctx, *watershed, filepath.Join(*jobs, "soak.yaml"), *rate, "--log-bytes", *logBytes)
 	if err != nil {
 		return err
 	}
@@ -47,8 +48,8 @@ func measureSoak(ctx context.Context, args []string) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fmt.Printf("\n**%d minutes of %.0f events a second, 5 s windows kept for 30 s**: %d events, 3 nodes, %d shards, load %s before and %s "+
-		"after\n\n", *minutes, *rate, l.produced, l.d.shards, before, load())
+	fmt.Printf("\n**%d minutes of %.0f events a second, 5 s windows kept for 30 s**: %d events, 3 nodes, %d shards, Raft logs of %s, load %s before "+
+		"and %s after\n\n", *minutes, *rate, l.produced, l.d.shards, *logBytes, before, load())
 	return errors.Join(l.failed, verdict(tracks))
 }
 

@@ -51,6 +51,8 @@ func newDev() *cobra.Command {
 	f.StringArrayVar(&kafka, "kafka", nil, "brokers of a region, instead of an embedded Kafka: REGION=HOST:PORT,...")
 	f.StringVar(&o.Checkpoints, "checkpoints", "",
 		"where checkpoints are kept: s3://BUCKET/PREFIX?endpoint=http://HOST:PORT (default nowhere)")
+	o.LogBytes = dev.DefaultLogBytes
+	f.Var(&o.LogBytes, "log-bytes", "what a shard's Raft log keeps for nodes that lag behind")
 	cmd.AddCommand(newDevRestart(&o.Data), newDevLink("cut", "Part two regions of a running deployment", &o.Data, dev.Cut),
 		newDevLink("heal", "Join two regions that were cut apart", &o.Data, dev.Heal))
 	return cmd

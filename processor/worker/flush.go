@@ -43,7 +43,9 @@ func (t *task) flushDue(ctx context.Context, group *errgroup.Group) {
 		if l.urgent || t.feed.BatchLen(l.shard) > 0 {
 			wait = t.f.w.config.FlushInterval
 		}
-		if left := wait - now.Sub(l.flushed); left > 0 {
+		// Flushes fall on whole multiples of the interval, so that those of many shards and workers share their fsyncs.
+		phase := time.Duration(l.flushed.UnixNano()) % wait
+		if left := wait - phase - now.Sub(l.flushed); left > 0 {
 			if next < 0 || left < next {
 				next = left
 			}

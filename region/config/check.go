@@ -20,6 +20,9 @@ const (
 	MaxName   = 63 // bytes of the deployment's and a node's name
 )
 
+// MinLogBytes is the least that a shard's log keeps.
+const MinLogBytes Size = 64 << 10
+
 // problem is a rule that a configuration breaks, and where.
 type problem struct{ path, what, expected string }
 
@@ -160,7 +163,7 @@ func (k *checker) tuning(c Config) {
 		low, top Size
 	}{
 		{"worker.memory", c.Worker.Memory, 16 << 20, 1 << 40}, {"store.cache", c.Store.Cache, 1 << 20, 1 << 40},
-		{"store.table", c.Store.Table, 64 << 10, 1 << 30}, {"raft.log_bytes", c.Raft.LogBytes, 64 << 10, 1 << 40},
+		{"store.table", c.Store.Table, 64 << 10, 1 << 30}, {"raft.log_bytes", c.Raft.LogBytes, MinLogBytes, 1 << 40},
 	} {
 		k.refuse(s.value < s.low || s.value > s.top, s.path, fmt.Sprintf("%s to %s", s.low, s.top), "is %s", s.value)
 	}

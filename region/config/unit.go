@@ -73,6 +73,12 @@ func (s *Size) parse(text string) error {
 	return fmt.Errorf("%q has no unit", text)
 }
 
+// Set and Type make a Size a flag.
+func (s *Size) Set(text string) error { return s.parse(text) }
+
+// Type is what a flag's help calls it.
+func (*Size) Type() string { return "size" }
+
 func (*Size) expects() string { return "a size such as 512KiB, 256MiB or 1GiB" }
 
 func sortIDs(ids []crdt.RegionID) { slices.Sort(ids) }

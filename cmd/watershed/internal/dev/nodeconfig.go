@@ -15,8 +15,10 @@ const (
 	workerMemory = 64 << 20
 	storeCache   = 32 << 20
 	storeTable   = 4 << 20
-	logBytes     = 32 << 20
 )
+
+// DefaultLogBytes is Options.LogBytes where nothing else is asked for.
+const DefaultLogBytes config.Size = 32 << 20
 
 // nodeConfig returns the configuration of a node. It dials other regions through the links.
 func (d *Deployment) nodeConfig(r *regionLayout, n nodeLayout) config.Config {
@@ -25,7 +27,7 @@ func (d *Deployment) nodeConfig(r *regionLayout, n nodeLayout) config.Config {
 		Shards: d.layout.Shards, Owner: d.layout.Regions[0].Name,
 		Kafka:       config.Kafka{Brokers: d.brokers(r)},
 		Worker:      config.Worker{Memory: workerMemory},
-		Raft:        config.Raft{LogBytes: logBytes},
+		Raft:        config.Raft{LogBytes: d.options.LogBytes},
 		Store:       config.Store{Cache: storeCache, Table: storeTable},
 		Peers:       config.Peers{Fixed: true}, // the way round a link would be no cut
 		Checkpoints: config.Checkpoints{URL: d.options.Checkpoints},

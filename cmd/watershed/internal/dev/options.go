@@ -37,6 +37,8 @@ type Options struct {
 	// Checkpoints is where the regions' checkpoints are kept, as config.Checkpoints.URL; nowhere where it is empty.
 	// Credentials are those of this process's environment.
 	Checkpoints string
+	// LogBytes is what a shard's Raft log keeps behind its end. Default: DefaultLogBytes
+	LogBytes config.Size
 	// Command is what child processes run before their own arguments. Default: this executable.
 	Command []string
 	// ReadyWithin bounds how long a process may take to be ready. Default: 60 s.
@@ -58,6 +60,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Partitions == 0 {
 		o.Partitions = 4
+	}
+	if o.LogBytes == 0 {
+		o.LogBytes = DefaultLogBytes
 	}
 	if o.ReadyWithin == 0 {
 		o.ReadyWithin = time.Minute
@@ -100,6 +105,9 @@ func (o Options) validate() error {
 	}
 	if o.Partitions < 1 || o.Partitions > MaxPartitions {
 		return fmt.Errorf("%w: %d partitions; want 1 to %d", ErrOptions, o.Partitions, MaxPartitions)
+	}
+	if o.LogBytes < config.MinLogBytes {
+		return fmt.Errorf("%w: logs of %v; want %v at least", ErrOptions, o.LogBytes, config.MinLogBytes)
 	}
 	for region, brokers := range o.Kafka {
 		if len(o.Regions) > 0 && !slices.Contains(o.Regions, region) {
