@@ -20,6 +20,7 @@ type crew struct {
 	kafka       string
 	shards      int
 	more        string // for every node's configuration
+	regions     string // of the deployment, as configurations list them
 	members     []*member
 }
 
@@ -33,7 +34,13 @@ type member struct {
 // newCrew makes up a region that is founded by a node in each of some zones, and starts it.
 func newCrew(t testing.TB, kafka string, shards int, more string, zones ...string) *crew {
 	t.Helper()
-	c := &crew{deployment: &deployment{t: t}, kafka: kafka, shards: shards, more: more}
+	return newCrewAmong(t, fmt.Sprintf("[{name: %s, member: 1}]", east), kafka, shards, more, zones...)
+}
+
+// newCrewAmong is newCrew in a deployment of several regions.
+func newCrewAmong(t testing.TB, regions, kafka string, shards int, more string, zones ...string) *crew {
+	t.Helper()
+	c := &crew{deployment: &deployment{t: t}, kafka: kafka, shards: shards, more: more, regions: regions}
 	c.output = new(tail)
 	for _, z := range zones {
 		c.hire(z)
@@ -68,8 +75,8 @@ func (c *crew) write(m *member, join bool) string {
 			nodes = append(nodes, fmt.Sprintf(`  - {id: %s, raft: "%s", grpc: "%s", http: "%s", zone: "%s"}`, o.id, o.raft, o.grpc, o.http, o.zone))
 		}
 	}
-	text := fmt.Sprintf("deployment: rides\nregion: %s\nnode: %s\ndata: %s\nshards: %d\nregions: [{name: %s, member: 1}]\njoin: %v\n"+
-		"nodes:\n%s\nkafka: {brokers: [\"%s\"]}\n%s", east, m.id, m.data, c.shards, east, join, strings.Join(nodes, "\n"), c.kafka, c.more)
+	text := fmt.Sprintf("deployment: rides\nregion: %s\nnode: %s\ndata: %s\nshards: %d\nregions: %s\njoin: %v\n"+
+		"nodes:\n%s\nkafka: {brokers: [\"%s\"]}\n%s", east, m.id, m.data, c.shards, c.regions, join, strings.Join(nodes, "\n"), c.kafka, c.more)
 	name := filepath.Join(c.t.TempDir(), m.id+".yaml")
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)

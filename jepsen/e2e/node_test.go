@@ -22,6 +22,7 @@ type node struct {
 	deployment, data string
 	raft, grpc, http string
 	kafka            string
+	file             string // its configuration, where it is not that of region solo
 	more             string // of its configuration
 	host             *host  // that it runs on; nil for this one
 	process          *process
@@ -60,6 +61,9 @@ func newNode(t testing.TB, kafka string) *node {
 // config writes the node's configuration and returns its file.
 func (n *node) config() string {
 	n.t.Helper()
+	if n.file != "" {
+		return n.file
+	}
 	text := fmt.Sprintf(`deployment: %s
 region: solo
 node: solo-1
