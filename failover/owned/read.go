@@ -51,6 +51,9 @@ func (r *Reader) get(key string) ([]byte, error) {
 // Held is the position up to which the state in force goes: what tables of `region` durability show.
 func (r *Reader) Held() ownership.Position { return r.local.last }
 
+// Begins is the position behind which the log is kept.
+func (r *Reader) Begins() ownership.Position { return r.local.dropped }
+
 // Sizes is what a copy of the log keeps.
 type Sizes struct {
 	Waiting   uint64 // bytes of payload above a confirmed position

@@ -84,6 +84,9 @@ func (r Record) markAt(p Position) Mark {
 // LastMark returns the last entry held.
 func (r Record) LastMark() Mark { return r.markAt(r.Last) }
 
+// Holds says whether the log has this very entry, and so all before it, as far back as it is kept.
+func (r Record) Holds(m Mark) bool { return r.holds(m) }
+
 // holds says whether the log has this very entry, and so all before it.
 func (r Record) holds(m Mark) bool { return m.Position > 0 && r.markAt(m.Position) == m }
 

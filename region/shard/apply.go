@@ -50,6 +50,8 @@ type Change struct {
 // and is told to the Machine, which then throws the command's work away.
 type rows interface {
 	get(key []byte) (value []byte, ok bool)
+	// fail tells the Machine that what is stored can't be gone on from.
+	fail(err error)
 }
 
 // applier applies one command: it makes the next State and collects the writes.
@@ -156,6 +158,14 @@ func (a *applier) dispatchRegistry(c Command) {
 		a.own(c)
 	case *Rejoin:
 		a.rejoin(c)
+	case *OwnStage:
+		a.ownStage(c)
+	case *OwnChunk:
+		a.ownChunk(c)
+	case *OwnUnstage:
+		a.ownUnstage(c)
+	case *Discard:
+		a.discard(c)
 	default:
 		if !a.dispatchTold(c) && !a.dispatchNext(c) {
 			panic(fmt.Sprintf("shard: command %T has no rule", c))

@@ -56,6 +56,10 @@ const (
 	KindTellTables
 	KindOwn
 	KindRejoin
+	KindOwnStage
+	KindOwnChunk
+	KindOwnUnstage
+	KindDiscard
 	kindEnd // one above the greatest
 )
 
@@ -306,6 +310,14 @@ func blankRegistry(k Kind) Command {
 		return &Own{}
 	case KindRejoin:
 		return &Rejoin{}
+	case KindOwnStage:
+		return &OwnStage{}
+	case KindOwnChunk:
+		return &OwnChunk{}
+	case KindOwnUnstage:
+		return &OwnUnstage{}
+	case KindDiscard:
+		return &Discard{}
 	}
 	return blankTold(k)
 }

@@ -148,10 +148,16 @@ type storedRows struct {
 
 func (r *storedRows) get(key []byte) ([]byte, bool) {
 	value, ok, err := r.store.Get(key)
-	if err != nil && r.err == nil {
-		r.err = fmt.Errorf("read what the command depends on: %w", err)
+	if err != nil {
+		r.fail(fmt.Errorf("read what the command depends on: %w", err))
 	}
 	return value, ok && err == nil
+}
+
+func (r *storedRows) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
 }
 
 // AppliedIndex returns the index of the last command that the Machine holds.

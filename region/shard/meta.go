@@ -54,7 +54,6 @@ const (
 	nameStopped    = 't'
 	nameTold       = 'b'
 	nameOwn        = 'o'
-	nameLog        = 'l'
 )
 
 // KeptMarks is how many of the marks that a source stood at are kept, to confirm lower points by (rules A5).

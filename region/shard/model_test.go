@@ -152,8 +152,10 @@ func TestRandomCommandsAndCrashes(t *testing.T) {
 			"install": func(*rapid.T) { f.install() },
 			"clock":   func(*rapid.T) { f.clock() },
 			"outbox":  func(*rapid.T) { f.outbox() },
+			"owned":   func(*rapid.T) { f.ownStep() },
 			"crash":   func(*rapid.T) { f.crash(fs) },
 			"": func(rt *rapid.T) {
+				f.checkOwned()
 				if got, want := twinOf(rt, f.m, f.id).text(), f.twin.text(); got != want {
 					rt.Fatalf("the shard holds\n%s\nwant\n%s", got, want)
 				}

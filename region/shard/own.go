@@ -2,20 +2,18 @@ package shard
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/failover/owned"
 	"github.com/watershed-db/watershed/failover/ownership"
-	"github.com/watershed-db/watershed/keyspace"
 )
 
 // Bounds of what Own may hold.
 const (
-	MaxOwnEntry  = 1 << 20 // bytes of one entry of the owned log
-	MaxOwnBytes  = 8 << 20 // of all entries of a command
-	MaxOwnChange = 4 << 20 // bytes of an encoded ownership.Command
+	MaxOwnEntry  = owned.MaxEntry // bytes of one entry of the owned log
+	MaxOwnBytes  = 8 << 20        // of all entries of a command
+	MaxOwnChange = 4 << 20        // bytes of an encoded ownership.Command
 )
 
 // Ownership is what the region has promised and holds of the shard's owned log.
@@ -187,6 +185,10 @@ func (a *applier) own(c *Own) {
 		a.end(Refused, "the record of ownership has revision %d, not %d", before.Revision, c.Revision)
 		return
 	}
+	if !a.staged(c, before.Record) {
+		a.end(Refused, "the state at %v is not there", c.Change.Mark)
+		return
+	}
 	next := before
 	out := next.Record.Apply(c.Change)
 	switch out.Verdict {
@@ -202,11 +204,7 @@ func (a *applier) own(c *Own) {
 		return
 	}
 	a.change.Whole = a.change.Whole || !out.Cut.Empty()
-	a.cutEntries(before.Record, out)
-	a.takeEntries(c, before.Record, out)
-	if next.Record.Base > before.Record.Base {
-		a.w.clear(logKey(0), logKey(next.Record.Base+1))
-	}
+	a.carryOut(c, before.Record, next.Record, out)
 	a.setOwnership(next)
 	a.end(Applied, "")
 }
@@ -216,37 +214,6 @@ func (a *applier) setOwnership(next Ownership) {
 	next.Revision = a.st.own.Revision + 1
 	a.st.own = next
 	a.w.set(ownKey(), next.append(nil))
-}
-
-// takeEntries takes the entries that a step adds to the log: those behind what was held and not cut off. The payload of
-// each is kept under its position, until no region needs it any more.
-func (a *applier) takeEntries(c *Own, before ownership.Record, out ownership.Outcome) {
-	held := before.Last
-	if !out.Cut.Empty() {
-		held = out.Cut.From - 1
-	}
-	i, control := 0, c.Change.Write.Control
-	for p := c.Change.Write.Prev.Position + 1; p <= c.Change.Write.Last && i < len(c.Entries); p++ {
-		if len(control) > 0 && control[0].Mark.Position == p {
-			control = control[1:]
-			continue
-		}
-		if p > held {
-			a.w.set(logKey(p), append([]byte{metaVersion}, c.Entries[i]...))
-			a.res.Entries = append(a.res.Entries, a.takeEntry(p, c.Entries[i]))
-		}
-		i++
-	}
-}
-
-// takeEntry does what an entry of the owned log says, and returns what its writer is answered.
-func (a *applier) takeEntry(_ ownership.Position, _ []byte) (result []byte) { return nil }
-
-// cutEntries takes back what the entries did that a step cuts off.
-func (a *applier) cutEntries(before ownership.Record, out ownership.Outcome) {
-	if !out.Cut.Empty() {
-		a.w.clear(logKey(out.Cut.From), logKey(before.Last+1))
-	}
 }
 
 // rejoin begins the record anew as another member.
@@ -266,6 +233,7 @@ func (a *applier) rejoin(c *Rejoin) {
 	next := Ownership{Record: before.Record.Rejoin(c.As), Incarnation: c.Incarnation}
 	if c.Alone {
 		next.Record = alone(before.Record, c.As, string(a.cfg.Self))
+		a.owned(func(l *owned.Log) { l.Rebase(next.Record.Last) })
 	}
 	a.setOwnership(next)
 	a.end(Applied, "")
@@ -281,29 +249,4 @@ func alone(r ownership.Record, as ownership.MemberID, region string) ownership.R
 		Base: at.Position, Last: at.Position, Confirmed: at.Position}
 }
 
-// OwnEntries returns the payloads of the entries of the owned log in [from, to] that are no control entries, as far as
-// they are kept, in order, and stops before they pass limit bytes, but not before the first.
-func (s *Snapshot) OwnEntries(from, to ownership.Position, limit int) (list []OwnEntry, err error) {
-	size := 0
-	err = s.view.Scan(logKey(from), logKey(to+1), func(key, value []byte) bool {
-		if size += len(value); size > limit && len(list) > 0 || len(value) == 0 {
-			return false
-		}
-		at := ownership.Position(binary.BigEndian.Uint64(key[len(key)-8:]))
-		list = append(list, OwnEntry{at, slices.Clone(value[1:])})
-		return true
-	})
-	return list, err
-}
-
-// OwnEntry is an entry of the owned log.
-type OwnEntry struct {
-	Position ownership.Position
-	Payload  []byte
-}
-
 func ownKey() []byte { return name(nameOwn) }
-
-func logKey(p ownership.Position) []byte {
-	return keyspace.MetaKey(binary.BigEndian.AppendUint64([]byte{nameLog}, uint64(p)))
-}

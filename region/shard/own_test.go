@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/watershed-db/watershed/failover/owned"
 	"github.com/watershed-db/watershed/failover/ownership"
 )
 
@@ -19,6 +20,10 @@ func exampleOwn() []Command {
 	return []Command{
 		&Own{7, ownership.Command{Kind: ownership.Append, Write: write}, [][]byte{[]byte("put"), {}}},
 		&Rejoin{8, 3, 1, true},
+		&OwnStage{at, owned.Digest{1, 2}},
+		&OwnChunk{2, 3, []byte("rows")},
+		&OwnUnstage{2},
+		&Discard{at, "not wanted"},
 	}
 }
 
@@ -46,6 +51,10 @@ func (a *args) number(name string) int64 {
 //	append epoch prev=epoch/position last=n [begin] [confirmed=n] [floor=n] [entries=a,b]
 //	state-at epoch at=epoch/position                 begins the log behind a state
 //	rejoin member incarnation [alone]
+//	own-stage at=epoch/position [other]                  begins to take over the state that the shard itself holds, or another
+//	own-chunk copy number                                of that state
+//	own-unstage copy
+//	discard epoch/position reason
 //
 // all of the present revision, but for rev=n.
 func (sc *scenario) owned(verb string, a *args) Command {
@@ -66,13 +75,28 @@ func (sc *scenario) owned(verb string, a *args) Command {
 		}
 		c := &Own{Revision: rev, Change: ownership.Command{Kind: ownership.Append, Write: w}}
 		for _, e := range strings.FieldsFunc(a.named["entries"], func(r rune) bool { return r == ',' }) {
-			c.Entries = append(c.Entries, []byte(e))
+			c.Entries = append(c.Entries, a.ownedEntry(e))
 		}
 		return c
 	case "state-at":
 		at := a.mark(a.named["at"])
 		return &Own{Revision: rev, Change: ownership.Command{Kind: ownership.Install, Epoch: a.epoch(a.next()), Mark: at,
 			Control: ownership.Control{Mark: at, Config: conf}}}
+	case "own-stage":
+		d, _ := sc.stagedState()
+		if len(a.words) > 0 {
+			d[0]++
+		}
+		return &OwnStage{a.mark(a.named["at"]), d}
+	case "own-chunk":
+		_, chunks := sc.stagedState()
+		c := &OwnChunk{Copy: uint32(a.int(a.next())), Number: uint32(a.int(a.next()))}
+		c.Rows = chunks[min(int(c.Number), len(chunks)-1)]
+		return c
+	case "own-unstage":
+		return &OwnUnstage{uint32(a.int(a.next()))}
+	case "discard":
+		return &Discard{a.mark(a.next()), a.next()}
 	case "rejoin":
 		c := &Rejoin{Revision: rev, As: ownership.MemberID(a.int(a.next())), Incarnation: ownership.MemberID(a.int(a.next()))}
 		c.Alone = len(a.words) > 0

@@ -174,7 +174,7 @@ func (a *args) deltas(j *job.Job, text string) (list []crdt.Delta) {
 //
 //	shard [self=a] [regions=a,b] [owner=false]       a fresh shard
 //	restart                                          close it and open it from its store
-//	state | rows G [key=K] | floor G | out N | stood G group partition:position | registry | ownership
+//	state | rows G [key=K] | floor G | out N | stood G group partition:position | registry | ownership | owned
 //	job G window=... lateness=.. retention=.. sink max_session=..
 //	and one line for each command, see run
 func (sc *scenario) run(line string) string {
@@ -194,7 +194,7 @@ func (sc *scenario) run(line string) string {
 		closeMachine(sc.t, sc.m)
 		sc.m = openMachine(sc.t, sc.cfg, sc.fs)
 		return ""
-	case "state", "rows", "floor", "out", "stood", "registry", "tables", "view", "ownership":
+	case "state", "rows", "floor", "out", "stood", "registry", "tables", "view", "ownership", "owned":
 		return sc.read(words[0], a)
 	}
 	c := sc.command(words[0], a)
@@ -247,7 +247,7 @@ func (sc *scenario) apply(verb string, c Command) string {
 	if res.Generation != (crdt.GenerationID{}) {
 		fmt.Fprintf(&b, " generation %x", res.Generation)
 	}
-	b.WriteByte('\n')
+	b.WriteString(answers(sc.t, res.Entries) + "\n")
 	return b.String()
 }
 
@@ -307,6 +307,9 @@ func (sc *scenario) read(verb string, a *args) (text string) {
 		}
 	case "registry":
 		return dumpRegistry(s.Registry())
+	case "owned":
+		text, err = dumpOwned(s)
+		return text
 	case "ownership":
 		text, err = dumpOwnership(s)
 		return text
