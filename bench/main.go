@@ -12,9 +12,10 @@ import (
 	"syscall"
 )
 
-// commands are bench's subcommands. gen and scan are also what the others start as processes of their own.
+// commands are bench's subcommands. gen, scan and follow are also what the others start as processes of their own.
 var commands = map[string]func(ctx context.Context, args []string) error{
 	"gen":        generate,
+	"follow":     follow,
 	"scan":       scan,
 	"run":        compareRuns,
 	"profile":    profile,

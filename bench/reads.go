@@ -9,6 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
@@ -37,8 +40,18 @@ func measureReads(ctx context.Context, args []string) error {
 		return err
 	}
 	fmt.Println("| ms | p50 | p90 | p99 | max | samples |\n|---|---|---|---|---|---|")
+	calls, err := l.calls(ctx, *readers, *perSecond, *take)
+	if err != nil {
+		return err
+	}
+	printQuantiles("a call that does nothing (health)", calls)
 	for _, c := range []watershedv1.Consistency{watershedv1.Consistency_CONSISTENCY_LINEARIZABLE, watershedv1.Consistency_CONSISTENCY_LOCAL} {
-		took, err := l.read(ctx, c, *readers, *perSecond, *take)
+		took, err := steadily(ctx, *readers, *perSecond, *take, func(ctx context.Context) error {
+			in := proto.CloneOf(liveKey(string(cell(nil, rand.IntN(10_000)))))
+			in.Consistency = c
+			_, err := l.d.client.Get(ctx, in)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -48,25 +61,40 @@ func measureReads(ctx context.Context, args []string) error {
 	return nil
 }
 
-// read reads keys at a steady rate and returns how many ms each read took.
-func (l *live) read(ctx context.Context, c watershedv1.Consistency, readers int, perSecond float64, take time.Duration) ([]float64, error) {
+// calls asks nodes for their health at a steady rate: what a call takes that has nothing to do.
+func (l *live) calls(ctx context.Context, callers int, perSecond float64, take time.Duration) ([]float64, error) {
+	var conns []grpc_health_v1.HealthClient
+	for _, address := range l.d.grpc {
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close()
+		conns = append(conns, grpc_health_v1.NewHealthClient(conn))
+	}
+	return steadily(ctx, callers, perSecond, take, func(ctx context.Context) error {
+		_, err := conns[rand.IntN(len(conns))].Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+		return err
+	})
+}
+
+// steadily calls at a steady rate, several at a time, and returns how many ms each call took.
+func steadily(ctx context.Context, callers int, perSecond float64, take time.Duration, call func(context.Context) error) ([]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, take+startWithin)
 	defer cancel()
 	var mu sync.Mutex
 	var took []float64
 	var failed error
-	var reading sync.WaitGroup
+	var calling sync.WaitGroup
 	end := time.Now().Add(take)
-	for range readers {
-		reading.Go(func() {
-			tick := time.NewTicker(time.Duration(float64(readers) / perSecond * float64(time.Second)))
+	for range callers {
+		calling.Go(func() {
+			tick := time.NewTicker(time.Duration(float64(callers) / perSecond * float64(time.Second)))
 			defer tick.Stop()
 			for time.Now().Before(end) && ctx.Err() == nil {
 				<-tick.C
-				in := proto.CloneOf(liveKey(string(cell(nil, rand.IntN(10_000)))))
-				in.Consistency = c
 				start := time.Now()
-				_, err := l.d.client.Get(ctx, in)
+				err := call(ctx)
 				ms := float64(time.Since(start).Microseconds()) / 1000
 				mu.Lock()
 				took, failed = append(took, ms), errors.Join(failed, err)
@@ -77,6 +105,6 @@ func (l *live) read(ctx context.Context, c watershedv1.Consistency, readers int,
 			}
 		})
 	}
-	reading.Wait()
+	calling.Wait()
 	return took, failed
 }

@@ -120,3 +120,20 @@ func (w *writers) steadily(ctx context.Context) (end func() float64) {
 		return float64(slices.Max(longest).Microseconds()) / 1000
 	}
 }
+
+// timed writes to one shard every 10 ms until ctx ends, and returns how many ms each write took to be acknowledged.
+func (w *writers) timed(ctx context.Context, s uint32) (took []float64) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return took
+		case <-tick.C:
+		}
+		start := time.Now()
+		if err := w.write(ctx, s, -1); err == nil {
+			took = append(took, float64(time.Since(start).Microseconds())/1000)
+		}
+	}
+}
