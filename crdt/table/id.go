@@ -15,8 +15,10 @@ var (
 	// ErrExpired marks an operation of a session that takes no more. Whether it was taken while the session lived is not
 	// known any longer.
 	ErrExpired = errors.New("session expired")
-	// ErrFull marks an operation for which there is no room: too many open sessions, or too many gaps in its own.
-	ErrFull = errors.New("too many sessions or gaps")
+	// ErrFull marks an operation for whose session there is no room: too many are open.
+	ErrFull = errors.New("too many sessions")
+	// ErrGaps marks an operation of a session that holds too many beyond one that is missing.
+	ErrGaps = errors.New("too many gaps")
 )
 
 // maxMillis is the latest time that a session or a stamp may have, in the year 10889.

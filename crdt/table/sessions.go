@@ -2,8 +2,10 @@ package table
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 
+	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/keyspace/mutant"
 )
 
@@ -39,6 +41,54 @@ func (s *Sessions) Closed() int64 { return s.closed }
 // Len returns how many sessions are kept: those that live, and those that have ended and are not yet complete everywhere.
 func (s *Sessions) Len() int { return len(s.ids.sessions) }
 
+// Open returns how many sessions live, of those that are kept.
+func (s *Sessions) Open() int { return s.open }
+
+// Beyond returns how many operations of a session are held beyond its prefix.
+func (s *Sessions) Beyond(id SessionID) int {
+	r, _ := s.ids.sessions.get(id)
+	return len(r.above)
+}
+
+// All returns the sessions that are kept, in order. s must not change meanwhile.
+func (s *Sessions) All() iter.Seq[SessionID] {
+	return func(yield func(SessionID) bool) {
+		for _, p := range s.ids.sessions {
+			if !yield(p.key) {
+				return
+			}
+		}
+	}
+}
+
+// AppendOne appends the encoding of Sessions of floor 0 that hold of one session what s does. The session must be kept.
+func (s *Sessions) AppendOne(b []byte, id SessionID) []byte {
+	r, _ := s.ids.sessions.get(id)
+	one := ids{sessions: list[SessionID, run]{{id, r}}}
+	return one.appendTo(append(b, version, kindSessions))
+}
+
+// Load adds a session that AppendOne has written, above all that s has. It fails with crdt.ErrEncoding, also where the
+// session is not above them.
+func (s *Sessions) Load(b []byte) error {
+	one, err := DecodeSessions(b)
+	if err != nil {
+		return err
+	}
+	n := len(s.ids.sessions)
+	if one.Floor() > 0 || one.Len() != 1 {
+		return fmt.Errorf("sessions: %w: not one session", crdt.ErrEncoding)
+	}
+	p := one.ids.sessions[0]
+	if p.key.Born < s.ids.floor || n > 0 && s.ids.sessions[n-1].key.Compare(p.key) >= 0 {
+		return fmt.Errorf("sessions: %w: session %s out of order", crdt.ErrEncoding, p.key)
+	}
+	if s.ids.sessions = append(s.ids.sessions, p); p.key.Born >= s.closed {
+		s.open++
+	}
+	return nil
+}
+
 // Close ends the sessions born before a moment, for good, and reports whether it ended any that could have lived. It is
 // a promise to the other regions (Mark), so it enters as a command: the leader's time less the life of a session.
 func (s *Sessions) Close(born int64) bool {
@@ -54,7 +104,7 @@ func (s *Sessions) Close(born int64) bool {
 func (s *Sessions) count() { s.open = len(s.ids.sessions) - bornBelow(s.ids.sessions, s.closed) }
 
 // Admit says what to do with an operation of a client: held means that it was taken before, here or elsewhere, and is
-// answered as done; without error it is to be taken. It fails with ErrOperation, ErrAhead, ErrExpired or ErrFull. now is
+// answered as done; without error it is to be taken. It fails with ErrOperation, ErrAhead, ErrExpired, ErrFull or ErrGaps. now is
 // the shard's time, in ms.
 func (s *Sessions) Admit(id ID, now int64, l Limits) (held bool, err error) {
 	born := id.Session.Born
@@ -74,7 +124,7 @@ func (s *Sessions) Admit(id ID, now int64, l Limits) (held bool, err error) {
 		return false, fmt.Errorf("%w: %d sessions are open", ErrFull, s.open)
 	}
 	if id.Sequence != r.prefix+1 && len(r.above) >= l.Gaps {
-		return false, fmt.Errorf("%w: %s misses operation %d and holds %d beyond", ErrFull, id.Session, r.prefix+1, len(r.above))
+		return false, fmt.Errorf("%w: %s misses operation %d and holds %d beyond", ErrGaps, id.Session, r.prefix+1, len(r.above))
 	}
 	return false, nil
 }

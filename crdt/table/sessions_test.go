@@ -1,11 +1,13 @@
 package table
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"slices"
 	"testing"
 
+	"github.com/watershed-db/watershed/crdt"
 	"pgregory.net/rapid"
 )
 
@@ -41,7 +43,7 @@ func TestAdmit(t *testing.T) {
 		}
 	}
 	s.Add(ID{b, 7})
-	if _, err := s.Admit(ID{b, 9}, 2500, l); !errors.Is(err, ErrFull) {
+	if _, err := s.Admit(ID{b, 9}, 2500, l); !errors.Is(err, ErrGaps) {
 		t.Errorf("too many gaps: %v", err)
 	}
 	if _, err := s.Admit(ID{b, 1}, 2500, l); err != nil {
@@ -211,5 +213,49 @@ func TestMarks(t *testing.T) {
 	m.Join(n)
 	if len(m) != 2 || !m.Covers(n) || m.Floor([]Actor{3, 4}) != 60 || m.Floor([]Actor{3}) != 70 || m.Floor([]Actor{3, 4, 5}) != 0 {
 		t.Errorf("joined: %v", m)
+	}
+}
+
+// Sessions that are stored one by one come back as they were.
+func TestSessionsOneByOne(t *testing.T) {
+	var s Sessions
+	s.Raise(50)
+	for _, id := range []ID{{SessionID{100, 1}, 1}, {SessionID{100, 1}, 2}, {SessionID{100, 1}, 5}, {SessionID{70, 9}, 3}} {
+		s.Add(id)
+	}
+	s.Close(90)
+	again := new(Sessions)
+	again.Raise(50)
+	for id := range s.All() {
+		if err := again.Load(s.AppendOne(nil, id)); err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		if err := again.Load(s.AppendOne(nil, id)); !errors.Is(err, crdt.ErrEncoding) {
+			t.Fatalf("%s twice: %v", id, err)
+		}
+	}
+	if err := again.Load(s.Append(nil)); !errors.Is(err, crdt.ErrEncoding) {
+		t.Errorf("more than one: %v", err)
+	}
+	again.Close(90)
+	if !bytes.Equal(again.Append(nil), s.Append(nil)) || again.Open() != 1 || s.Open() != 1 {
+		t.Errorf("%x with %d open, was %x with %d", again.Append(nil), again.Open(), s.Append(nil), s.Open())
+	}
+	if s.Beyond(SessionID{100, 1}) != 1 || s.Beyond(SessionID{1, 1}) != 0 {
+		t.Error("operations beyond a prefix")
+	}
+}
+
+func TestTypeOf(t *testing.T) {
+	for _, of := range []Type{TypeCounter, TypeUpDown, TypeRegister, TypeSet, TypeLWWSet} {
+		got, ok := TypeOf(New(of, 3).Append(nil))
+		if _, err := Decode(got, New(of, 3).Append(nil)); !ok || err != nil || got != of && of != TypeCounter {
+			t.Errorf("a %s is taken for a %s: %v", of, got, err)
+		}
+	}
+	for _, b := range [][]byte{nil, {version}, {version, kindOp}, {version + 1, kindSet}} {
+		if of, ok := TypeOf(b); ok {
+			t.Errorf("%x is taken for a %s", b, of)
+		}
 	}
 }

@@ -301,7 +301,7 @@ func (w *world) serve(r *region, op *simOp) error {
 		w.count("expired")
 	case errors.Is(err, ErrAhead):
 		w.count("ahead")
-	case errors.Is(err, ErrFull):
+	case errors.Is(err, ErrFull), errors.Is(err, ErrGaps):
 		w.count("full")
 	case err != nil:
 		w.t.Fatal(err)

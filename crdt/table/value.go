@@ -108,6 +108,25 @@ const (
 	kindMarks    byte = 7
 )
 
+// TypeOf returns the type of value that an encoding begins as one of, and whether there is one. A counter is TypeUpDown,
+// whether it only grows or not.
+func TypeOf(b []byte) (Type, bool) {
+	if len(b) < 2 || b[0] != version {
+		return 0, false
+	}
+	switch b[1] {
+	case kindCounter:
+		return TypeUpDown, true
+	case kindRegister:
+		return TypeRegister, true
+	case kindSet:
+		return TypeSet, true
+	case kindLWWSet:
+		return TypeLWWSet, true
+	}
+	return 0, false
+}
+
 // Decode decodes one whole value of type t, which keeps nothing of b. It fails with crdt.ErrEncoding, also where b holds a
 // value of another type. What it takes is the one encoding of what it returns. It panics where t is none.
 func Decode(t Type, b []byte) (Value, error) {

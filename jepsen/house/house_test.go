@@ -45,7 +45,7 @@ var may = map[string][]string{
 		"region/shard"},
 	"region/placement":     {},
 	"region/probe":         {},
-	"region/shard":         {"crdt", "failover/owned", "failover/ownership", "keyspace", "keyspace/table", "processor/job"},
+	"region/shard":         {"crdt", "crdt/table", "failover/owned", "failover/ownership", "keyspace", "keyspace/table", "processor/job"},
 	"region/replica":       {"crdt", "keyspace", "region/group", "region/limit", "region/shard"},
 	"region/router":        {"crdt", "keyspace", "proto", "region/group", "region/limit", "region/replica", "region/shard"},
 	"region/peer":          {"crdt", "keyspace", "proto", "region/group", "region/limit", "region/router", "region/shard"},

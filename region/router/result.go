@@ -13,6 +13,7 @@ import (
 func EncodeResult(r shard.Result) *regionv1.Result {
 	out := &regionv1.Result{
 		Index: r.Index, Outcome: uint32(r.Outcome), Reason: r.Reason, Copy: r.Copy, Generation: r.Generation[:],
+		Refusal: uint32(r.Refusal),
 	}
 	for _, sp := range r.Points {
 		out.Points = append(out.Points, crdt.AppendPoint(crdt.AppendSource(nil, sp.Source), sp.Point))
@@ -30,6 +31,10 @@ func DecodeResult(m *regionv1.Result) (shard.Result, error) {
 		return shard.Result{}, fmt.Errorf("decode result: outcome %d is unknown", o)
 	}
 	r.Outcome = shard.Outcome(m.GetOutcome())
+	if m.GetRefusal() > math.MaxUint8 {
+		return shard.Result{}, fmt.Errorf("decode result: refusal %d is unknown", m.GetRefusal())
+	}
+	r.Refusal = shard.Refusal(m.GetRefusal())
 	if g := m.GetGeneration(); len(g) == len(r.Generation) {
 		r.Generation = crdt.GenerationID(g)
 	} else {

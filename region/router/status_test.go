@@ -82,7 +82,7 @@ func TestResultCrossesAConnection(t *testing.T) {
 	want := shard.Result{
 		Index: 9, Outcome: shard.Refused, Reason: "because", Copy: 4, Generation: crdt.GenerationID{15: 2},
 		Points:  []shard.SourcePoint{{Source: s, Point: crdt.FirstPoint(s, 7)}},
-		Sources: []crdt.Source{s},
+		Sources: []crdt.Source{s}, Refusal: shard.RefusedGaps,
 	}
 	got, err := DecodeResult(EncodeResult(want))
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -96,6 +96,7 @@ func TestDecodeResultRefuses(t *testing.T) {
 		"nothing":    nil,
 		"outcome":    {Outcome: 0, Generation: g},
 		"generation": {Outcome: 1, Generation: g[:3]},
+		"refusal":    {Outcome: 1, Generation: g, Refusal: 256},
 		"point":      {Outcome: 1, Generation: g, Points: [][]byte{{1}}},
 		"source":     {Outcome: 1, Generation: g, Sources: [][]byte{append(crdt.AppendSource(nil, crdt.Source{Region: "a", Topic: "t"}), 1)}},
 	} {

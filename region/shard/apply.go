@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/crdt/table"
 	"github.com/watershed-db/watershed/failover/ownership"
 	"github.com/watershed-db/watershed/keyspace"
 	"github.com/zeebo/xxh3"
@@ -43,6 +44,8 @@ type Change struct {
 	Slots      []crdt.Slot // slots that were added to; their Keys are valid during the call only
 	Whole      bool        // anything may have changed: the horizon moved, or a copy was installed
 	Out        OutKind     // as what other regions want the command; 0 where they do not
+	Actor      table.Actor // OutTable: whose entry the command is
+	Mark       table.Mark  // and where that one's history stands after it
 }
 
 // rows are the small values that the store holds, as the last command left them. They are read by commands that depend
@@ -64,9 +67,12 @@ type applier struct {
 	touched        map[touchedGroup]*group
 	registryEdited bool
 	headChanged    bool
-	w              Writes
-	res            Result
-	change         Change
+
+	tablesEdited, tableHeadChanged bool
+
+	w      Writes
+	res    Result
+	change Change
 }
 
 type touchedGroup struct {
@@ -167,7 +173,7 @@ func (a *applier) dispatchRegistry(c Command) {
 	case *Discard:
 		a.discard(c)
 	default:
-		if !a.dispatchTold(c) && !a.dispatchNext(c) {
+		if !a.dispatchTold(c) && !a.dispatchTables(c) && !a.dispatchNext(c) {
 			panic(fmt.Sprintf("shard: command %T has no rule", c))
 		}
 	}
@@ -232,6 +238,7 @@ const (
 	OutSources
 	OutHorizon
 	OutInstall // only a notice: a peer takes the group's state
+	OutTable   // one more entry of an actor's history, see Out.Mark
 )
 
 // KeptOut is how many indexes back the out markers reach. What lies further back is taken as state.
@@ -246,8 +253,15 @@ func (a *applier) out(k OutKind) {
 	a.change.Out = k
 }
 
+// outTable marks this command as an actor's entry.
+func (a *applier) outTable(actor table.Actor, m table.Mark) {
+	a.change.Out, a.change.Actor, a.change.Mark = OutTable, actor, m
+	a.w.set(keyspace.OutKey(a.index), Out{Kind: OutTable, Actor: actor, Mark: m}.append(nil))
+}
+
 // finish writes the records of what was edited.
 func (a *applier) finish() {
+	a.finishTables()
 	for _, g := range a.st.Generations() {
 		if a.edited[g.ID] == nil {
 			continue

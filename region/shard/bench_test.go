@@ -6,6 +6,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/crdt/table"
 	"github.com/watershed-db/watershed/keyspace"
 )
 
@@ -46,6 +47,44 @@ func BenchmarkApply(b *testing.B) {
 			b.ResetTimer()
 			for i, raw := range commands {
 				if res := m.Apply(uint64(i+5), raw).(Result); res.Outcome != Applied {
+					b.Fatalf("%+v", res)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkTableWrite applies increments of one key of 10,000 each, by a session among as many as are open.
+func BenchmarkTableWrite(b *testing.B) {
+	for _, sessions := range []int{10, 1000, 50_000} {
+		b.Run(fmt.Sprint(sessions, "-sessions"), func(b *testing.B) {
+			store, err := keyspace.Open(keyspace.Options{Dir: "store", FS: vfs.NewMem(), Fatal: func(err error) { b.Error(err) }})
+			if err != nil {
+				b.Fatal(err)
+			}
+			m, err := Open(Options{Config: twoRegions(), Store: store, Fatal: func(err error) { b.Error(err) }})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer closeMachine(b, m)
+			m.Apply(1, Encode(simTold()))
+			m.Apply(2, Encode(&TableBegin{Actor: 1}))
+			write := func(i int) []byte {
+				id := table.ID{Session: table.SessionID{Born: 1000, Nonce: uint64(i % sessions)}, Sequence: uint64(i/sessions + 1)}
+				return Encode(&TableWrite{1, simTable(0), table.TypeCounter, simKey(i % 10_000),
+					table.Op{ID: id, Kind: table.Increment, Amount: 1}, 1000, table.Limits{Open: sessions, Gaps: 1}})
+			}
+			for i := range sessions {
+				m.Apply(uint64(i+3), write(i))
+			}
+			var commands [][]byte
+			for i := range b.N {
+				commands = append(commands, write(i+sessions))
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i, raw := range commands {
+				if res := m.Apply(uint64(i+sessions+3), raw).(Result); res.Outcome != Applied {
 					b.Fatalf("%+v", res)
 				}
 			}

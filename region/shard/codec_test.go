@@ -58,7 +58,7 @@ func examples(tb testing.TB) []Command {
 		&RegisterTable{1 << 16, []byte("file"), drivers.Def},
 		&UnregisterTable{1 << 16, "drivers"},
 		&TellTables{At: table.IDOf(1<<16, 9), Live: []LiveTable{drivers, {table.IDOf(1<<16, 9), table.Def{Name: "set", Type: table.Set, MaxBytes: 1}}}},
-	}, exampleOwn()...)
+	}, append(exampleOwn(), tableExamples()...)...)
 }
 
 func TestEveryCommandComesBack(t *testing.T) {

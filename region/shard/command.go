@@ -60,6 +60,16 @@ const (
 	KindOwnChunk
 	KindOwnUnstage
 	KindDiscard
+	KindTableWrite
+	KindTableForward
+	KindTableClose
+	KindTableBegin
+	KindTableFloor
+	KindTableStage
+	KindTableChunk
+	KindTableAdopt
+	KindTableMerge
+	KindTableAbandon
 	kindEnd // one above the greatest
 )
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/keyspace"
+	"github.com/watershed-db/watershed/keyspace/table"
 	"github.com/watershed-db/watershed/processor/job"
 )
 
@@ -95,6 +96,18 @@ func (c *Config) Validate(s *State, cmd Command) error {
 		return fmt.Errorf("%w: a command of format %d, in force is %d", ErrInvalid, f, s.Format)
 	}
 	switch cmd := cmd.(type) {
+	case *TableWrite:
+		return c.validateRow(cmd.Table, cmd.Key)
+	case *TableForward:
+		if cmd.Op != nil {
+			return c.validateRow(cmd.Op.Table, cmd.Op.Key)
+		}
+	case *TableChunk:
+		for _, row := range cmd.Rows {
+			if err := c.validateRow(TableID(row.Row[:16]), row.Row[16:]); err != nil {
+				return err
+			}
+		}
 	case *Raise:
 		if err := cmd.check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -110,6 +123,17 @@ func (c *Config) Validate(s *State, cmd Command) error {
 				return fmt.Errorf("%w: source %v of input %d", ErrInvalid, sp.Source, sp.Source.Input)
 			}
 		}
+	}
+	return nil
+}
+
+// validateRow checks that a key of a table is one of this shard.
+func (c *Config) validateRow(id TableID, key []byte) error {
+	if err := checkRowKey(key); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if at := table.ShardOf(id, key, c.Shards); at != c.Shard {
+		return fmt.Errorf("%w: key %x of table %s is on shard %d, not %d", ErrInvalid, key, id, at, c.Shard)
 	}
 	return nil
 }

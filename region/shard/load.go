@@ -64,6 +64,7 @@ func load(cfg *Config, v *keyspace.View) (*State, error) {
 	l.scan(nameStopped, l.stopped)
 	l.scan(nameNote, l.note)
 	l.scan(nameTold, l.tellTable)
+	l.loadTables()
 	for _, g := range st.generations {
 		g.Outbox.note()
 	}
@@ -84,11 +85,14 @@ type loader struct {
 }
 
 // scan hands f each value of a kind, by what its name has behind the kind.
-func (l *loader) scan(kind byte, f func(name, value *reader)) {
+func (l *loader) scan(kind byte, f func(name, value *reader)) { l.scanName(name(kind), f) }
+
+// scanName hands f each value whose name begins with prefix, by what it has behind that.
+func (l *loader) scanName(prefix []byte, f func(name, value *reader)) {
 	if l.err != nil {
 		return
 	}
-	from, to := prefixRange(name(kind))
+	from, to := prefixRange(prefix)
 	err := l.v.Scan(from, to, func(key, value []byte) bool {
 		n, v := &reader{b: bytes.Clone(key[len(from):])}, &reader{b: bytes.Clone(value)}
 		f(n, v)

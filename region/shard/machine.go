@@ -135,7 +135,7 @@ func (m *Machine) apply(index uint64, raw []byte) (Result, Change, error) {
 		return Result{}, Change{}, err
 	}
 	m.chains.put(index, next.Chain)
-	m.outs.put(index, change.Out)
+	m.outs.put(Out{index, change.Out, change.Actor, change.Mark})
 	m.publish(next)
 	return res, change, nil
 }

@@ -36,6 +36,7 @@ const metaVersion = 1
 //	'b' table                                 what a live table is
 //	'o'                                       what is promised and held of the owned log
 //	'l' position (8)                          payload of an entry of the owned log
+//	'w' ...                                   tables that every region writes at once, see tables.go
 //
 // Integers in names are big-endian; window ends have their sign bit inverted.
 const (
@@ -54,6 +55,7 @@ const (
 	nameStopped    = 't'
 	nameTold       = 'b'
 	nameOwn        = 'o'
+	nameTable      = 'w'
 )
 
 // KeptMarks is how many of the marks that a source stood at are kept, to confirm lower points by (rules A5).

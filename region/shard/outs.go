@@ -22,19 +22,19 @@ func (o *outs) reset(index uint64) {
 	o.from, o.last, o.list = index, index, nil
 }
 
-// put notes the command at index; kind is 0 for one that nobody wants.
-func (o *outs) put(index uint64, kind OutKind) {
+// put notes a command; its kind is 0 for one that nobody wants.
+func (o *outs) put(out Out) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.last = index
-	if kind == 0 {
+	o.last = out.Index
+	if out.Kind == 0 {
 		return
 	}
 	if len(o.list) == 2*keptOuts {
 		o.from = o.list[keptOuts-1].Index
 		o.list = append([]Out(nil), o.list[keptOuts:]...)
 	}
-	o.list = append(o.list, Out{index, kind})
+	o.list = append(o.list, out)
 }
 
 // LatestOuts lists, in order, at most limit of the commands above an index that other regions want, and the index up to

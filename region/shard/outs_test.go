@@ -32,8 +32,8 @@ func TestLatestOuts(t *testing.T) {
 			t.Errorf("the store has %v (%v), want %v", stored, err, want)
 		}
 	}
-	check(0, Out{2, OutSources}, Out{3, OutSources})
-	check(2, Out{3, OutSources})
+	check(0, Out{Index: 2, Kind: OutSources}, Out{Index: 3, Kind: OutSources})
+	check(2, Out{Index: 3, Kind: OutSources})
 	check(3)
 	if list, to, ok := m.LatestOuts(0, 1); !ok || to != 2 || len(list) != 1 {
 		t.Errorf("at most one is %v to %d %t", list, to, ok)
@@ -50,7 +50,7 @@ func TestLatestOuts(t *testing.T) {
 func TestLatestOutsAreBounded(t *testing.T) {
 	var o outs
 	for i := range uint64(5 * keptOuts) {
-		o.put(i+1, OutAdvance)
+		o.put(Out{Index: i + 1, Kind: OutAdvance})
 	}
 	if len(o.list) > 2*keptOuts || o.from != o.list[0].Index-1 || o.last != 5*keptOuts {
 		t.Errorf("%d kept, from %d to %d", len(o.list), o.from, o.last)

@@ -37,4 +37,5 @@ type Result struct {
 	Copy       uint32        // StageBegin: the number of the copy
 	Generation crdt.GenerationID
 	Entries    [][]byte // Own: what each entry that it added to the log is answered, in order
+	Refusal    Refusal  // TableWrite refused: why
 }

@@ -54,6 +54,9 @@ func (sc *scenario) command(verb string, a *args) Command {
 	if c := sc.owned(verb, a); c != nil {
 		return c
 	}
+	if c := tableCommand(verb, a); c != nil {
+		return c
+	}
 	return sc.registry(verb, a)
 }
 

@@ -174,7 +174,7 @@ func (a *args) deltas(j *job.Job, text string) (list []crdt.Delta) {
 //
 //	shard [self=a] [regions=a,b] [owner=false]       a fresh shard
 //	restart                                          close it and open it from its store
-//	state | rows G [key=K] | floor G | out N | stood G group partition:position | registry | ownership | owned
+//	state | rows G [key=K] | floor G | out N | stood G group partition:position | registry | ownership | owned | values | value type key
 //	job G window=... lateness=.. retention=.. sink max_session=..
 //	and one line for each command, see run
 func (sc *scenario) run(line string) string {
@@ -194,7 +194,7 @@ func (sc *scenario) run(line string) string {
 		closeMachine(sc.t, sc.m)
 		sc.m = openMachine(sc.t, sc.cfg, sc.fs)
 		return ""
-	case "state", "rows", "floor", "out", "stood", "registry", "tables", "view", "ownership", "owned":
+	case "state", "rows", "floor", "out", "stood", "registry", "tables", "view", "ownership", "owned", "values", "value":
 		return sc.read(words[0], a)
 	}
 	c := sc.command(words[0], a)
@@ -244,6 +244,9 @@ func (sc *scenario) apply(verb string, c Command) string {
 	if res.Copy > 0 {
 		fmt.Fprintf(&b, " copy %d", res.Copy)
 	}
+	if res.Refusal != 0 {
+		fmt.Fprintf(&b, " refusal %s", res.Refusal)
+	}
 	if res.Generation != (crdt.GenerationID{}) {
 		fmt.Fprintf(&b, " generation %x", res.Generation)
 	}
@@ -286,7 +289,10 @@ func (sc *scenario) read(verb string, a *args) (text string) {
 		list, complete, e := s.OutAfter(uint64(a.int(a.next())), 100)
 		err = e
 		for _, o := range list {
-			fmt.Fprintf(&b, "%d %s\n", o.Index, [...]string{"", "advance", "sources", "horizon", "install"}[o.Kind])
+			fmt.Fprintf(&b, "%d %s\n", o.Index, [...]string{"", "advance", "sources", "horizon", "install", "table"}[o.Kind])
+			if o.Kind == OutTable {
+				fmt.Fprintf(&b, "  entry %d of member %d\n", o.Mark.Position, o.Actor)
+			}
 		}
 		if !complete {
 			b.WriteString("too far back\n")
@@ -313,6 +319,15 @@ func (sc *scenario) read(verb string, a *args) (text string) {
 	case "ownership":
 		text, err = dumpOwnership(s)
 		return text
+	case "values":
+		return dumpTables(s.Tables())
+	case "value": // value type key
+		of := a.tableType()
+		v, e := s.TableValue(simTable(int(of)), of, keyOf(a.next()))
+		err = e
+		if e == nil {
+			fmt.Fprintln(&b, readTable(v))
+		}
 	}
 	return b.String()
 }

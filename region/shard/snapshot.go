@@ -7,6 +7,7 @@ import (
 	"sort"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/crdt/table"
 	"github.com/watershed-db/watershed/keyspace"
 )
 
@@ -101,6 +102,25 @@ func (s *Snapshot) Stood(g *Generation, sm SourceMark) (bool, error) {
 type Out struct {
 	Index uint64
 	Kind  OutKind
+	Actor table.Actor // OutTable: whose entry the command is
+	Mark  table.Mark  // and where that one's history stands after it
+}
+
+// append appends all but the index.
+func (o Out) append(b []byte) []byte {
+	if b = append(b, byte(o.Kind)); o.Kind != OutTable {
+		return b
+	}
+	return appendTableMark(appendUvarint(b, uint64(o.Actor)), o.Mark)
+}
+
+func readOut(index uint64, value []byte) (Out, error) {
+	r := reader{b: value}
+	o := Out{Index: index, Kind: OutKind(r.byte())}
+	if o.Kind == OutTable {
+		o.Actor, o.Mark = r.actor(), r.tableMark()
+	}
+	return o, r.done()
 }
 
 // OutAfter lists, in order, at most limit of the commands above an index that other regions want. Complete is false
@@ -114,11 +134,12 @@ func (s *Snapshot) OutAfter(index uint64, limit int) (list []Out, complete bool,
 			return false
 		}
 		i, e := keyspace.ParseOutKey(key)
-		if e != nil || len(value) != 1 {
-			err = fmt.Errorf("%w: out marker %x", ErrState, key)
+		out, e2 := readOut(i, value)
+		if e = errors.Join(e, e2); e != nil {
+			err = fmt.Errorf("%w: out marker %x: %w", ErrState, key, e)
 			return false
 		}
-		list = append(list, Out{i, OutKind(value[0])})
+		list = append(list, out)
 		return true
 	})
 	return list, true, err

@@ -22,6 +22,7 @@ type State struct {
 	registry    *Registry
 	told        *ToldTables
 	notes       map[string]KeptNote // replaced, never changed
+	tables      *Tables             // never nil
 }
 
 // Generation is one live generation on the shard. It is immutable once it was handed out.
@@ -67,7 +68,8 @@ type Standing struct {
 }
 
 func newState() *State {
-	return &State{Format: 1, generations: map[crdt.GenerationID]*Generation{}, registry: &Registry{}, told: &ToldTables{}}
+	return &State{Format: 1, generations: map[crdt.GenerationID]*Generation{}, registry: &Registry{}, told: &ToldTables{},
+		tables: newTables()}
 }
 
 // Generations lists the live generations in order of their ids.

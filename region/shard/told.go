@@ -50,7 +50,7 @@ func blankTold(k Kind) Command {
 	case KindTellTables:
 		return &TellTables{}
 	}
-	return blankNext(k)
+	return blankTable(k)
 }
 
 func (a *applier) dispatchTold(c Command) (known bool) {
@@ -272,6 +272,7 @@ func (a *applier) tellTables(c *TellTables) {
 		}
 	}
 	a.w.set(name(nameTold), append([]byte{metaVersion}, c.At[:]...))
+	a.clearTables(told, next)
 	a.st.told = next
 	a.end(Applied, "")
 }

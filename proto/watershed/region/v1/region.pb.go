@@ -611,6 +611,7 @@ type Result struct {
 	Sources       [][]byte               `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"` // crdt.AppendSource: the mismatched ones
 	Copy          uint32                 `protobuf:"varint,6,opt,name=copy,proto3" json:"copy,omitempty"`
 	Generation    []byte                 `protobuf:"bytes,7,opt,name=generation,proto3" json:"generation,omitempty"`
+	Refusal       uint32                 `protobuf:"varint,10,opt,name=refusal,proto3" json:"refusal,omitempty"` // as region/shard numbers them: why an operation on a table was refused
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -692,6 +693,13 @@ func (x *Result) GetGeneration() []byte {
 		return x.Generation
 	}
 	return nil
+}
+
+func (x *Result) GetRefusal() uint32 {
+	if x != nil {
+		return x.Refusal
+	}
+	return 0
 }
 
 type ReadRequest struct {
@@ -2018,7 +2026,7 @@ const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x18\n" +
 	"\acommand\x18\x03 \x01(\fR\acommand\"L\n" +
 	"\x0fProposeResponse\x123\n" +
-	"\x06result\x18\x02 \x01(\v2\x1b.watershed.region.v1.ResultR\x06resultJ\x04\b\x01\x10\x02\"\xb6\x01\n" +
+	"\x06result\x18\x02 \x01(\v2\x1b.watershed.region.v1.ResultR\x06resultJ\x04\b\x01\x10\x02\"\xd0\x01\n" +
 	"\x06Result\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
 	"\aoutcome\x18\x02 \x01(\rR\aoutcome\x12\x16\n" +
@@ -2028,7 +2036,9 @@ const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"\x04copy\x18\x06 \x01(\rR\x04copy\x12\x1e\n" +
 	"\n" +
 	"generation\x18\a \x01(\fR\n" +
-	"generation\"r\n" +
+	"generation\x12\x18\n" +
+	"\arefusal\x18\n" +
+	" \x01(\rR\arefusal\"r\n" +
 	"\vReadRequest\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
