@@ -54,6 +54,9 @@ func (r *Reader) Held() ownership.Position { return r.local.last }
 // Begins is the position behind which the log is kept.
 func (r *Reader) Begins() ownership.Position { return r.local.dropped }
 
+// Staged says whether the whole state at a mark stands in the open copy, as it was told: Log.Install may switch to it.
+func (r *Reader) Staged(mark ownership.Mark) bool { return r.local.staged.ready(mark) }
+
 // Sizes is what a copy of the log keeps.
 type Sizes struct {
 	Waiting   uint64 // bytes of payload above a confirmed position

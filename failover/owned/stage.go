@@ -99,8 +99,9 @@ func (l *Log) Fill(number, chunk uint32, b []byte) bool {
 }
 
 // Staged says whether the whole state at a mark stands in the open copy, as it was told.
-func (l *Log) Staged(mark ownership.Mark) bool {
-	s := l.local.staged
+func (l *Log) Staged(mark ownership.Mark) bool { return l.local.staged.ready(mark) }
+
+func (s staged) ready(mark ownership.Mark) bool {
 	return s.whole && s.mark == mark && s.head.Digest() == s.digest
 }
 
