@@ -78,18 +78,18 @@ func appendRanges(b []byte, ranges []Range) []byte {
 }
 
 func (r *reader) ranges(group RegionID) []Range {
-	n := r.size()
+	n := r.Size()
 	if n == 0 {
 		return nil
 	}
-	ranges := make([]Range, 0, min(n, len(r.b)/64+1))
+	ranges := make([]Range, 0, min(n, len(r.B)/64+1))
 	topic, watermark := "", int64(0)
-	for i := 0; i < n && !r.failed(); i++ {
+	for i := 0; i < n && !r.Failed(); i++ {
 		x := Range{Source: Source{Region: group, Input: uint16(r.below(1 << 16))}}
-		if len(r.b) > 0 && r.b[0] == 0 && i > 0 {
-			r.byte()
+		if len(r.B) > 0 && r.B[0] == 0 && i > 0 {
+			r.Byte()
 		} else if t := string(r.topic()); t == topic {
-			r.fail("topic written twice")
+			r.Fail("topic written twice")
 		} else {
 			topic = t
 		}
@@ -125,13 +125,13 @@ func appendTimes(b []byte, deltas []Delta) []byte {
 
 func (r *reader) times(deltas []Delta) {
 	t := int64(0)
-	for i := 0; i < len(deltas) && !r.failed(); {
+	for i := 0; i < len(deltas) && !r.Failed(); {
 		if i == 0 {
-			t = r.varint()
+			t = r.Varint()
 		} else {
-			next := int64(uint64(t) + r.uvarint())
+			next := int64(uint64(t) + r.Uvarint())
 			if next <= t {
-				r.fail("times out of order")
+				r.Fail("times out of order")
 			}
 			t = next
 		}
@@ -160,7 +160,7 @@ func appendClasses(b []byte, deltas []Delta) []byte {
 }
 
 func (r *reader) classes(deltas []Delta) {
-	switch r.byte() {
+	switch r.Byte() {
 	case 0:
 	case 1:
 		some := uint16(0)
@@ -169,24 +169,24 @@ func (r *reader) classes(deltas []Delta) {
 			some |= deltas[i].Slot.Class
 		}
 		if some == 0 {
-			r.fail("classes that are all zero")
+			r.Fail("classes that are all zero")
 		}
 	default:
-		r.fail("bad classes")
+		r.Fail("bad classes")
 	}
 }
 
 // DecodeAdvance decodes one whole Advance. It fails with ErrEncoding. Keys and cells are b's bytes: the Advance is valid
 // while b is unchanged. Cells are not looked at: Validate does that once, where an Advance enters a region.
 func DecodeAdvance(b []byte) (*Advance, error) {
-	r := reader{b: b}
+	r := open(b)
 	a := new(Advance)
 	r.version(advanceVersion)
-	copy(a.Generation[:], r.take(len(a.Generation)))
+	copy(a.Generation[:], r.Take(len(a.Generation)))
 	a.Group = RegionID(r.region())
 	a.Ranges = r.ranges(a.Group)
 	a.Deltas = r.deltas()
-	err := r.done()
+	err := r.Done()
 	if err == nil {
 		err = a.checkOrder()
 	}
@@ -197,10 +197,10 @@ func DecodeAdvance(b []byte) (*Advance, error) {
 }
 
 func (r *reader) deltas() []Delta {
-	n := r.size()
-	if n == 0 || n > len(r.b)/2 {
+	n := r.Size()
+	if n == 0 || n > len(r.B)/2 {
 		if n > 0 {
-			r.fail("cut short")
+			r.Fail("cut short")
 		}
 		return nil
 	}
@@ -208,17 +208,17 @@ func (r *reader) deltas() []Delta {
 	r.times(deltas)
 	r.classes(deltas)
 	keys, cells := r.lengths(n), r.lengths(n)
-	if keys.total+cells.total != len(r.b) {
-		r.fail("columns of another length")
+	if keys.total+cells.total != len(r.B) {
+		r.Fail("columns of another length")
 	}
-	if r.failed() {
+	if r.Failed() {
 		return nil
 	}
 	for i := range deltas {
-		deltas[i].Slot.Key = r.take(int(keys.uvarint()))
+		deltas[i].Slot.Key = r.Take(int(keys.Uvarint()))
 	}
 	for i := range deltas {
-		deltas[i].Cell = r.take(int(cells.uvarint()))
+		deltas[i].Cell = r.Take(int(cells.Uvarint()))
 	}
 	return deltas
 }
@@ -231,17 +231,17 @@ type lengths struct {
 
 // lengths takes n lengths, of which each and the sum are at most what is left.
 func (r *reader) lengths(n int) lengths {
-	start, total := r.b, 0
+	start, total := r.B, 0
 	for range n {
-		k := r.size()
+		k := r.Size()
 		if total += k; total > len(start) {
-			r.fail("cut short")
+			r.Fail("cut short")
 		}
-		if r.failed() {
+		if r.Failed() {
 			return lengths{}
 		}
 	}
-	return lengths{reader{b: start[:len(start)-len(r.b)]}, total}
+	return lengths{open(start[:len(start)-len(r.B)]), total}
 }
 
 // Validate fails with ErrEncoding unless a keeps every rule of an Advance: a valid group; ranges in CompareSources
@@ -357,20 +357,20 @@ func (x *Install) AppendTo(b []byte) []byte {
 // DecodeInstall decodes one whole Install; its sources must be of its group. It fails with ErrEncoding. The Install
 // keeps nothing of b.
 func DecodeInstall(b []byte) (*Install, error) {
-	r := reader{b: b}
+	r := open(b)
 	x := new(Install)
 	r.version(advanceVersion)
-	copy(x.Generation[:], r.take(len(x.Generation)))
+	copy(x.Generation[:], r.Take(len(x.Generation)))
 	x.Group = RegionID(r.region())
 	x.Copy = uint32(r.below(1 << 32))
-	x.Horizon = r.varint()
+	x.Horizon = r.Varint()
 	x.To = r.frontier()
 	for s := range x.To {
 		if s.Region != x.Group {
-			r.fail("a source of another group")
+			r.Fail("a source of another group")
 		}
 	}
-	if err := r.done(); err != nil {
+	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("install: %w", err)
 	}
 	return x, nil

@@ -120,14 +120,14 @@ func appendValue(b []byte, v Value) []byte {
 // DecodeCell decodes one whole encoded cell. It fails with ErrEncoding for anything that AppendTo does not write. The
 // cell keeps nothing of b.
 func DecodeCell(b []byte) (*Cell, error) {
-	r := reader{b: b}
+	r := open(b)
 	n, spans := r.cellHead()
-	if r.failed() {
-		return nil, fmt.Errorf("cell: %w", r.err)
+	if r.Failed() {
+		return nil, fmt.Errorf("cell: %w", r.Err)
 	}
 	c := newCell(n, spans)
 	c.mergeBody(&r, true)
-	if err := r.done(); err != nil {
+	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("cell: %w", err)
 	}
 	return c, nil
@@ -136,15 +136,15 @@ func DecodeCell(b []byte) (*Cell, error) {
 // MergeEncoded adds an encoded cell of the same Schema. It fails with ErrEncoding, and the cell is then spoilt: bytes
 // from outside are validated before (ValidateCell). It keeps nothing of b.
 func (c *Cell) MergeEncoded(b []byte) error {
-	r := reader{b: b}
+	r := open(b)
 	n, spans := r.cellHead()
-	if !r.failed() && (n != len(c.cols) || spans != c.spans) {
-		r.fail("another schema")
+	if !r.Failed() && (n != len(c.cols) || spans != c.spans) {
+		r.Fail("another schema")
 	}
-	if !r.failed() {
+	if !r.Failed() {
 		c.mergeBody(&r, false)
 	}
-	if err := r.done(); err != nil {
+	if err := r.Done(); err != nil {
 		return fmt.Errorf("cell: %w", err)
 	}
 	return nil
@@ -156,22 +156,22 @@ func ValidateCell(s *Schema, b []byte) error { return NewCell(s).MergeEncoded(b)
 // cellHead takes version, columns and spans.
 func (r *reader) cellHead() (columns int, spans bool) {
 	r.version(cellVersion)
-	head := r.uvarint()
+	head := r.Uvarint()
 	if head>>1 > MaxColumns {
-		r.fail("%d columns", head>>1)
+		r.Fail("%d columns", head>>1)
 	}
 	return int(head >> 1), head&1 != 0
 }
 
 // mergeHead adds records and span.
 func (c *Cell) mergeHead(r *reader) {
-	records := r.uvarint()
+	records := r.Uvarint()
 	var first, last int64
 	if c.spans && records > 0 {
-		first = r.varint()
-		width := r.uvarint()
+		first = r.Varint()
+		width := r.Uvarint()
 		if last = int64(uint64(first) + width); last < first {
-			r.fail("span out of range")
+			r.Fail("span out of range")
 		}
 	}
 	c.touch(records, first, last)
@@ -182,15 +182,15 @@ func (c *Cell) mergeBody(r *reader, fresh bool) {
 	c.mergeHead(r)
 	for i := range c.cols {
 		a := &c.cols[i]
-		o := r.byte()
+		o := r.Byte()
 		op := Op(o &^ colEmpty)
 		if fresh {
 			a.op = op
 		}
 		if !op.valid() || op != a.op {
-			r.fail("column %d has op %d", i, op)
+			r.Fail("column %d has op %d", i, op)
 		}
-		if r.failed() {
+		if r.Failed() {
 			return
 		}
 		if o&colEmpty == 0 {
@@ -210,7 +210,7 @@ func (a *acc) mergeFrom(r *reader) {
 		a.n = addCounts(a.n, r.count())
 		a.mergeSums(r)
 	case OpMin, OpMax:
-		if v := r.value(); !r.failed() {
+		if v := r.value(); !r.Failed() {
 			a.addExtreme(v)
 		}
 	case OpDistinct:
@@ -222,17 +222,17 @@ func (a *acc) mergeFrom(r *reader) {
 
 // count takes a number above zero.
 func (r *reader) count() uint64 {
-	n := r.uvarint()
+	n := r.Uvarint()
 	if n == 0 {
-		r.fail("a column of no values")
+		r.Fail("a column of no values")
 	}
 	return n
 }
 
 func (a *acc) mergeSums(r *reader) {
-	parts := r.byte()
+	parts := r.Byte()
 	if parts&^(partInts|partFloats) != 0 {
-		r.fail("unknown parts of a sum")
+		r.Fail("unknown parts of a sum")
 	}
 	if parts&partInts != 0 {
 		sum, zero := unzigzag(r.wide(128)), false
@@ -242,7 +242,7 @@ func (a *acc) mergeSums(r *reader) {
 			a.moments().intSquares.merge(squares)
 		}
 		if zero {
-			r.fail("part of a sum that is zero")
+			r.Fail("part of a sum that is zero")
 		}
 		a.sum.merge(sum)
 	}
@@ -258,22 +258,22 @@ func (a *acc) mergeSums(r *reader) {
 
 // value takes what appendValue wrote; a text shares the buffer's bytes.
 func (r *reader) value() Value {
-	switch k := Kind(r.byte()); k {
+	switch k := Kind(r.Byte()); k {
 	case KindBool:
-		c := r.byte()
+		c := r.Byte()
 		if c > 1 {
-			r.fail("bad boolean")
+			r.Fail("bad boolean")
 		}
 		return Bool(c == 1)
 	case KindInt:
-		return Int(r.varint())
+		return Int(r.Varint())
 	case KindFloat:
 		return r.float()
 	case KindText:
 		b := r.bytes()
 		return Text(unsafe.String(unsafe.SliceData(b), len(b)))
 	default:
-		r.fail("value of kind %d", k)
+		r.Fail("value of kind %d", k)
 		return Value{}
 	}
 }
@@ -281,7 +281,7 @@ func (r *reader) value() Value {
 // mergePlaced adds an encoded value with its place. It makes a Source only where the value is kept.
 func (a *acc) mergePlaced(r *reader) {
 	v := r.value()
-	at := Order{Time: r.varint(), Offset: r.varint()}
+	at := Order{Time: r.Varint(), Offset: r.Varint()}
 	if h, ok := a.ext.(*held); ok {
 		if at.Source = h.at.Source; r.takeSame(at.Source) {
 			a.addPlaced(v, at)
@@ -293,7 +293,7 @@ func (a *acc) mergePlaced(r *reader) {
 		}
 	}
 	s := r.source()
-	if r.failed() {
+	if r.Failed() {
 		return
 	}
 	at.Source = &s

@@ -138,31 +138,31 @@ type keys struct {
 }
 
 func newKeys(r *reader) keys {
-	k := keys{left: r.size()}
+	k := keys{left: r.Size()}
 	if k.left == 0 {
-		r.fail("empty set")
+		r.Fail("empty set")
 	}
 	return k
 }
 
 // next goes to the next key and reports false behind the last one and on failure.
 func (k *keys) next(r *reader) bool {
-	if k.left == 0 || r.failed() {
+	if k.left == 0 || r.Failed() {
 		return false
 	}
 	k.left--
-	common, rest := r.uvarint(), r.bytes()
-	if r.failed() {
+	common, rest := r.Uvarint(), r.bytes()
+	if r.Failed() {
 		return false
 	}
 	n := uint64(len(k.key))
 	if common > n || len(rest) == 0 || common < n && k.key[common] >= rest[0] {
-		r.fail("set out of order")
+		r.Fail("set out of order")
 		return false
 	}
 	k.key = append(k.key[:common], rest...)
 	if k.key[0] == tagNull || keySize(k.key) != len(k.key) {
-		r.fail("set of no keys")
+		r.Fail("set of no keys")
 		return false
 	}
 	return true

@@ -194,23 +194,23 @@ func (x *exact) appendTo(b []byte) []byte {
 
 // mergeFrom adds an encoded sum.
 func (x *exact) mergeFrom(r *reader) {
-	head := r.uvarint()
-	if head == 0 || r.failed() {
+	head := r.Uvarint()
+	if head == 0 || r.Failed() {
 		return
 	}
-	n, neg, pos := int(min(head>>1, exactBits)), head&1 != 0, r.varint()
-	b := r.take(n)
-	if r.failed() {
+	n, neg, pos := int(min(head>>1, exactBits)), head&1 != 0, r.Varint()
+	b := r.Take(n)
+	if r.Failed() {
 		return
 	}
 	if n == 0 || n > exactBits/8 || b[0] == 0 || b[n-1]&1 == 0 || pos < exactBias || pos > -exactBias {
-		r.fail("exact sum out of its normal form")
+		r.Fail("exact sum out of its normal form")
 		return
 	}
 	pos -= exactBias
 	top := int(pos) + (n-1)*8 + bits.Len8(b[0])
 	if top >= exactBits && !(neg && top == exactBits && n == 1 && b[0] == 1) {
-		r.fail("exact sum out of range")
+		r.Fail("exact sum out of range")
 		return
 	}
 	for ; n > 0; pos += 64 {

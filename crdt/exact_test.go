@@ -42,9 +42,9 @@ func TestExactWalk(t *testing.T) {
 				x.add(f)
 				b := x.appendTo(nil)
 				x = exact{}
-				r := reader{b: b}
+				r := open(b)
 				x.mergeFrom(&r)
-				if err := r.done(); err != nil {
+				if err := r.Done(); err != nil {
 					t.Fatal(err)
 				}
 			case 4: // back to about nothing
@@ -137,9 +137,9 @@ func TestExactWraps(t *testing.T) {
 	top := append(appendVarint([]byte{1<<1 | 1}, -exactBias-1), 1) // -2^2175, the least
 	var x, y exact
 	for _, e := range []*exact{&x, &y} {
-		r := reader{b: top}
+		r := open(top)
 		e.mergeFrom(&r)
-		if err := r.done(); err != nil {
+		if err := r.Done(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -147,10 +147,10 @@ func TestExactWraps(t *testing.T) {
 		t.Fatalf("%x, want %x", b, top)
 	}
 	x.add(-1)
-	if r := (reader{b: x.appendTo(nil)}); true {
+	if r := open(x.appendTo(nil)); true {
 		var z exact
-		if z.mergeFrom(&r); r.done() != nil {
-			t.Fatal(r.err)
+		if z.mergeFrom(&r); r.Done() != nil {
+			t.Fatal(r.Err)
 		}
 	}
 	x.merge(&y)
@@ -168,10 +168,10 @@ func TestExactRejects(t *testing.T) {
 		"too high":   append(appendVarint([]byte{1 << 1}, -exactBias-1), 1),
 		"cut short":  {2 << 1, 0, 1},
 	} {
-		r := reader{b: b}
+		r := open(b)
 		var x exact
 		x.mergeFrom(&r)
-		if r.done() == nil {
+		if r.Done() == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}

@@ -40,9 +40,9 @@ func TestInt128(t *testing.T) {
 		if want.IsInt64() != (s.value().Kind() == KindInt) || string(s.value().AppendJSON(nil)) != want.String() {
 			t.Fatalf("%s prints as %s", want, s.value().AppendJSON(nil))
 		}
-		r := reader{b: appendWide(appendWide(nil, s.zigzag()), q)}
-		if s2, q2 := unzigzag(r.wide(128)), r.wide(192); r.done() != nil || s2 != s || q2 != q {
-			t.Fatalf("decoded %v and %v, want %v and %v: %v", s2, q2, s, q, r.err)
+		r := open(appendWide(appendWide(nil, s.zigzag()), q))
+		if s2, q2 := unzigzag(r.wide(128)), r.wide(192); r.Done() != nil || s2 != s || q2 != q {
+			t.Fatalf("decoded %v and %v, want %v and %v: %v", s2, q2, s, q, r.Err)
 		}
 	})
 }
@@ -59,20 +59,20 @@ func TestWideRejects(t *testing.T) {
 		"cut short": {0x80}, "not the shortest": {0x80, 0}, "not the shortest, long": ones(11, 0), "129 bits": ones(18, 4),
 		"too long": ones(19, 1),
 	} {
-		r := reader{b: b}
-		if r.wide(128); r.done() == nil {
+		r := open(b)
+		if r.wide(128); r.Done() == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
 	for name, b := range map[string][]byte{"193 bits": ones(27, 8), "too long": ones(28, 1)} {
-		r := reader{b: b}
-		if r.wide(192); r.done() == nil {
+		r := open(b)
+		if r.wide(192); r.Done() == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
-	r := reader{b: append(ones(18, 3), ones(27, 7)...)}
-	if a, b := r.wide(128), r.wide(192); r.done() != nil || a != (uint192{^uint64(0), ^uint64(0)}) ||
+	r := open(append(ones(18, 3), ones(27, 7)...))
+	if a, b := r.wide(128), r.wide(192); r.Done() != nil || a != (uint192{^uint64(0), ^uint64(0)}) ||
 		b != (uint192{^uint64(0), ^uint64(0), ^uint64(0)}) {
-		t.Errorf("greatest: %x, %x, %v", a, b, r.err)
+		t.Errorf("greatest: %x, %x, %v", a, b, r.Err)
 	}
 }

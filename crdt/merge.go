@@ -18,11 +18,11 @@ var accs = sync.Pool{New: func() any {
 // depends on the bytes alone. It fails with ErrEncoding where either is malformed or their schemas differ, and dst's
 // bytes beyond its length are then undefined.
 func MergeCells(dst, a, b []byte) ([]byte, error) {
-	r, s := reader{b: a}, reader{b: b}
+	r, s := open(a), open(b)
 	out := mergeCells(dst, &r, &s)
-	err := r.done()
+	err := r.Done()
 	if err == nil {
-		err = s.done()
+		err = s.Done()
 	}
 	if err != nil {
 		return dst, fmt.Errorf("cell: %w", err)
@@ -33,14 +33,14 @@ func MergeCells(dst, a, b []byte) ([]byte, error) {
 func mergeCells(dst []byte, r, s *reader) []byte {
 	n, spans := r.cellHead()
 	if n2, spans2 := s.cellHead(); n != n2 || spans != spans2 {
-		r.fail("another schema")
+		r.Fail("another schema")
 	}
 	c := Cell{spans: spans}
 	c.mergeHead(r)
 	c.mergeHead(s)
 	dst = c.appendHead(dst, n)
 	scratch := accs.Get().(*[opEnd]acc)
-	for i := 0; i < n && !r.failed() && !s.failed(); i++ {
+	for i := 0; i < n && !r.Failed() && !s.Failed(); i++ {
 		dst = mergeColumn(dst, r, s, scratch)
 	}
 	accs.Put(scratch)
@@ -48,12 +48,12 @@ func mergeCells(dst []byte, r, s *reader) []byte {
 }
 
 func mergeColumn(dst []byte, r, s *reader, scratch *[opEnd]acc) []byte {
-	x, y := r.byte(), s.byte()
+	x, y := r.Byte(), s.Byte()
 	op := Op(x &^ colEmpty)
 	if !op.valid() || op != Op(y&^colEmpty) {
-		r.fail("columns of ops %d and %d", x, y)
+		r.Fail("columns of ops %d and %d", x, y)
 	}
-	if r.failed() || s.failed() {
+	if r.Failed() || s.Failed() {
 		return dst
 	}
 	if x&y&colEmpty != 0 {
@@ -71,7 +71,7 @@ func mergeColumn(dst []byte, r, s *reader, scratch *[opEnd]acc) []byte {
 	if y&colEmpty == 0 {
 		a.mergeFrom(s)
 	}
-	if r.failed() || s.failed() {
+	if r.Failed() || s.Failed() {
 		return dst
 	}
 	return a.appendPayload(dst)
@@ -83,9 +83,9 @@ func mergeDistinct(dst []byte, r, s *reader, x, y byte) []byte {
 	} else if y&colEmpty == 0 {
 		return mergeSets(dst, r, s)
 	}
-	whole := r.b
+	whole := r.B
 	k := newKeys(r)
 	for k.next(r) {
 	}
-	return append(dst, whole[:len(whole)-len(r.b)]...)
+	return append(dst, whole[:len(whole)-len(r.B)]...)
 }

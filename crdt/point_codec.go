@@ -70,13 +70,13 @@ func appendBits(b []byte, u uint64) []byte { return binary.LittleEndian.AppendUi
 
 // float takes a finite float that is not minus zero.
 func (r *reader) float() Value {
-	b := r.take(8)
-	if r.failed() {
+	b := r.Take(8)
+	if r.Failed() {
 		return Value{}
 	}
 	f := math.Float64frombits(binary.LittleEndian.Uint64(b))
 	if math.IsNaN(f) || math.IsInf(f, 0) || f == 0 && math.Signbit(f) {
-		r.fail("float out of its normal form")
+		r.Fail("float out of its normal form")
 		return Value{}
 	}
 	return Float(f)
@@ -93,12 +93,12 @@ func AppendSource(b []byte, s Source) []byte {
 
 // CutSource takes a source off its encoding. It fails with ErrEncoding. The source keeps nothing of b.
 func CutSource(b []byte) (s Source, rest []byte, err error) {
-	r := reader{b: b}
+	r := open(b)
 	s = r.source()
-	if r.failed() {
-		return Source{}, nil, fmt.Errorf("source: %w", r.err)
+	if r.Failed() {
+		return Source{}, nil, fmt.Errorf("source: %w", r.Err)
 	}
-	return s, r.b, nil
+	return s, r.B, nil
 }
 
 func (r *reader) source() (s Source) {
@@ -117,7 +117,7 @@ func (r *reader) sourceParts() (input uint16, region, topic []byte, partition in
 func (r *reader) takeSame(s *Source) bool {
 	ahead := *r
 	input, region, topic, partition, incarnation := ahead.sourceParts()
-	if ahead.failed() || input != s.Input || string(region) != string(s.Region) || string(topic) != s.Topic ||
+	if ahead.Failed() || input != s.Input || string(region) != string(s.Region) || string(topic) != s.Topic ||
 		partition != s.Partition || incarnation != s.Incarnation {
 		return false
 	}
@@ -127,9 +127,9 @@ func (r *reader) takeSame(s *Source) bool {
 
 // below takes a number under limit.
 func (r *reader) below(limit uint64) uint64 {
-	u := r.uvarint()
+	u := r.Uvarint()
 	if u >= limit {
-		r.fail("%d, not below %d", u, limit)
+		r.Fail("%d, not below %d", u, limit)
 		return 0
 	}
 	return u
@@ -138,8 +138,8 @@ func (r *reader) below(limit uint64) uint64 {
 // region takes a RegionID; the bytes are the buffer's.
 func (r *reader) region() []byte {
 	b := r.bytes()
-	if !r.failed() && !isRegion(b) {
-		r.fail("region name")
+	if !r.Failed() && !isRegion(b) {
+		r.Fail("region name")
 	}
 	return b
 }
@@ -147,8 +147,8 @@ func (r *reader) region() []byte {
 // topic takes a topic; the bytes are the buffer's.
 func (r *reader) topic() []byte {
 	b := r.bytes()
-	if !r.failed() && (len(b) == 0 || len(b) > MaxTopic) {
-		r.fail("topic of %d bytes", len(b))
+	if !r.Failed() && (len(b) == 0 || len(b) > MaxTopic) {
+		r.Fail("topic of %d bytes", len(b))
 	}
 	return b
 }
@@ -161,10 +161,10 @@ func AppendPoint(b []byte, p Point) []byte { return appendPoint(append(b, pointV
 
 // DecodePoint decodes one whole point. It fails with ErrEncoding.
 func DecodePoint(b []byte) (Point, error) {
-	r := reader{b: b}
+	r := open(b)
 	r.version(pointVersion)
 	p := r.point(0, 0)
-	if err := r.done(); err != nil {
+	if err := r.Done(); err != nil {
 		return Point{}, fmt.Errorf("point: %w", err)
 	}
 	return p, nil
@@ -186,18 +186,18 @@ func appendPoint(b []byte, p Point, offset, watermark int64) []byte {
 }
 
 func (r *reader) point(offset, watermark int64) (p Point) {
-	p.Offset = offset + r.varint()
-	p.Watermark = watermark + r.varint()
+	p.Offset = offset + r.Varint()
+	p.Watermark = watermark + r.Varint()
 	p.Chain = r.hash()
 	p.Last = r.hash()
 	rest := uint64(p.Offset)
 	for o := Filtered; o < Outcomes; o++ {
-		p.Counts[o] = r.uvarint()
+		p.Counts[o] = r.Uvarint()
 		rest -= p.Counts[o]
 	}
-	p.Counts[Counted] = rest - uint64(r.varint())
+	p.Counts[Counted] = rest - uint64(r.Varint())
 	if p.Offset < 0 {
-		r.fail("offset %d", p.Offset)
+		r.Fail("offset %d", p.Offset)
 	}
 	return p
 }
@@ -223,9 +223,9 @@ func AppendFrontier(b []byte, f Frontier) []byte {
 
 // DecodeFrontier decodes one whole frontier. It fails with ErrEncoding. The frontier is never nil and keeps nothing of b.
 func DecodeFrontier(b []byte) (Frontier, error) {
-	r := reader{b: b}
+	r := open(b)
 	f := r.frontier()
-	if err := r.done(); err != nil {
+	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("frontier: %w", err)
 	}
 	return f, nil
@@ -233,13 +233,13 @@ func DecodeFrontier(b []byte) (Frontier, error) {
 
 func (r *reader) frontier() Frontier {
 	r.version(pointVersion)
-	n := r.size()
+	n := r.Size()
 	f := make(Frontier, min(n, 1024))
 	var last Source
-	for i := 0; i < n && !r.failed(); i++ {
+	for i := 0; i < n && !r.Failed(); i++ {
 		s := r.source()
 		if i > 0 && CompareSources(last, s) >= 0 {
-			r.fail("sources out of order")
+			r.Fail("sources out of order")
 		}
 		f[s] = r.point(0, 0)
 		last = s

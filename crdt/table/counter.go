@@ -172,15 +172,15 @@ func (r *reader) counter() *Counter {
 	r.head(version, kindCounter)
 	c := &Counter{floor: r.millis(0), base: r.sum()}
 	c.sessions = readSessions(r, c.floor, func() tally {
-		t := tally{prefix: r.uvarint()}
+		t := tally{prefix: r.Uvarint()}
 		if t.prefix > 0 {
 			t.sum = r.sum()
 		}
 		n := r.sessionSize(t.prefix)
 		last := t.prefix
-		for i := 0; i < n && !r.failed(); i++ {
+		for i := 0; i < n && !r.Failed(); i++ {
 			last = r.above(last)
-			t.above = append(t.above, amount{last, r.varint()})
+			t.above = append(t.above, amount{last, r.Varint()})
 		}
 		return t
 	})

@@ -138,10 +138,10 @@ func (s *ids) appendTo(b []byte) []byte {
 func (r *reader) ids() ids {
 	s := ids{floor: r.millis(0)}
 	s.sessions = readSessions(r, s.floor, func() run {
-		x := run{prefix: r.uvarint()}
+		x := run{prefix: r.Uvarint()}
 		n := r.sessionSize(x.prefix)
 		last := x.prefix
-		for i := 0; i < n && !r.failed(); i++ {
+		for i := 0; i < n && !r.Failed(); i++ {
 			last = r.above(last)
 			x.above = append(x.above, last)
 		}
@@ -152,9 +152,9 @@ func (r *reader) ids() ids {
 
 // sessionSize takes how many sequences beyond its prefix a session has, which is not empty.
 func (r *reader) sessionSize(prefix uint64) int {
-	n := r.size()
+	n := r.Size()
 	if prefix == 0 && n == 0 {
-		r.fail("a session of nothing")
+		r.Fail("a session of nothing")
 	}
 	return n
 }
@@ -162,12 +162,12 @@ func (r *reader) sessionSize(prefix uint64) int {
 // readSessions takes a number of sessions in order, born at or after floor, with the value that stands behind each.
 func readSessions[V any](r *reader, floor int64, value func() V) list[SessionID, V] {
 	last := SessionID{Born: floor}
-	n := r.size()
-	l := make(list[SessionID, V], 0, min(n, len(r.b)/10)) // none takes less than 10 bytes
-	for i := 0; i < n && !r.failed(); i++ {
+	n := r.Size()
+	l := make(list[SessionID, V], 0, min(n, len(r.B)/10)) // none takes less than 10 bytes
+	for i := 0; i < n && !r.Failed(); i++ {
 		id := r.session(last.Born)
 		if i > 0 && last.Compare(id) >= 0 {
-			r.fail("sessions out of order")
+			r.Fail("sessions out of order")
 			break
 		}
 		last = id

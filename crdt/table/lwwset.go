@@ -88,7 +88,7 @@ func (r *reader) lwwSet() *LWWSet {
 	s.elements = readElements(r, func() write {
 		w := r.write(s.floor)
 		if w == (write{}) {
-			r.fail("an element that nothing wrote")
+			r.Fail("an element that nothing wrote")
 		}
 		return w
 	})

@@ -104,21 +104,21 @@ func (m Marks) Append(b []byte) []byte {
 
 // DecodeMarks decodes whole Marks, which are never nil. It fails with crdt.ErrEncoding.
 func DecodeMarks(b []byte) (Marks, error) {
-	r := reader{b: b}
+	r := open(b)
 	r.head(version, kindMarks)
-	n := r.size()
+	n := r.Size()
 	m := make(Marks, min(n, 1024))
 	last := uint64(0)
-	for i := 0; i < n && !r.failed(); i++ {
-		step := r.uvarint()
+	for i := 0; i < n && !r.Failed(); i++ {
+		step := r.Uvarint()
 		if i > 0 && step == 0 || step > 1<<16-1-last {
-			r.fail("actors out of order")
+			r.Fail("actors out of order")
 			break
 		}
 		last += step
-		m[Actor(last)] = Mark{r.uvarint(), r.millis(0)}
+		m[Actor(last)] = Mark{r.Uvarint(), r.millis(0)}
 	}
-	if err := r.done(); err != nil {
+	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("marks: %w", err)
 	}
 	return m, nil

@@ -118,29 +118,29 @@ func (o *Op) Append(b []byte) []byte {
 // DecodeOp decodes one whole operation, whose Data is b's. It fails with crdt.ErrEncoding. It looks at the form and the
 // bounds of sizes; Validate at the rest.
 func DecodeOp(b []byte) (Op, error) {
-	r := reader{b: b}
+	r := open(b)
 	r.head(version, kindOp)
-	o := Op{Kind: Kind(r.byte())}
+	o := Op{Kind: Kind(r.Byte())}
 	o.ID = r.id()
 	switch o.Kind {
 	case Increment:
-		o.Amount = r.varint()
+		o.Amount = r.Varint()
 	case Assign, Insert, Remove, Clear:
-		o.Time = Time(r.uvarint())
+		o.Time = Time(r.Uvarint())
 	default:
-		r.fail("operation of %s", o.Kind)
+		r.Fail("operation of %s", o.Kind)
 	}
 	if limit := o.maxData(); limit > 0 {
-		n := r.size()
+		n := r.Size()
 		if n > limit {
-			r.fail("%d bytes, %d are allowed", n, limit)
+			r.Fail("%d bytes, %d are allowed", n, limit)
 		}
-		o.Data = r.take(n)
+		o.Data = r.Take(n)
 	}
 	if o.Kind == Insert || o.Kind == Remove {
 		o.Observed = r.idList(MaxObserved)
 	}
-	if err := r.done(); err != nil {
+	if err := r.Done(); err != nil {
 		return Op{}, fmt.Errorf("operation: %w", err)
 	}
 	return o, nil
@@ -156,16 +156,16 @@ func appendIDs(b []byte, list []ID) []byte {
 }
 
 func (r *reader) idList(limit int) []ID {
-	n := r.size()
+	n := r.Size()
 	if n > limit {
-		r.fail("%d ids, %d are allowed", n, limit)
+		r.Fail("%d ids, %d are allowed", n, limit)
 		return nil
 	}
 	var list []ID
-	for i := 0; i < n && !r.failed(); i++ {
+	for i := 0; i < n && !r.Failed(); i++ {
 		list = append(list, r.id())
 		if i > 0 && list[i-1].Compare(list[i]) >= 0 {
-			r.fail("ids out of order")
+			r.Fail("ids out of order")
 		}
 	}
 	return list

@@ -88,20 +88,20 @@ func appendWrite(b []byte, w write) []byte {
 }
 
 func (r *reader) write(floor int64) write {
-	switch c := r.byte(); c {
+	switch c := r.Byte(); c {
 	case 0:
 		return write{}
 	case 1, 2:
 		w := write{r.stamp(), c == 2}
 		if w.stamp.Time.Millis() < w.stamp.ID.Session.Born {
-			r.fail("a stamp from before its session")
+			r.Fail("a stamp from before its session")
 		}
 		if w.forgotten(floor) {
-			r.fail("a removal from below the floor")
+			r.Fail("a removal from below the floor")
 		}
 		return w
 	default:
-		r.fail("write of kind %d", c)
+		r.Fail("write of kind %d", c)
 		return write{}
 	}
 }
@@ -121,11 +121,11 @@ func (r *reader) register() *Register {
 	x := &Register{floor: r.millis(0)}
 	x.last = r.write(x.floor)
 	if _, ok := x.Get(); ok {
-		n := r.size()
+		n := r.Size()
 		if n > MaxValue {
-			r.fail("%d bytes, %d are allowed", n, MaxValue)
+			r.Fail("%d bytes, %d are allowed", n, MaxValue)
 		}
-		x.data = bytes.Clone(r.take(n))
+		x.data = bytes.Clone(r.Take(n))
 	}
 	return x
 }

@@ -181,15 +181,15 @@ func (s *Sessions) Append(b []byte) []byte { return s.ids.appendTo(append(b, ver
 
 // DecodeSessions decodes one whole Sessions, which keeps nothing of b. It fails with crdt.ErrEncoding.
 func DecodeSessions(b []byte) (*Sessions, error) {
-	r := reader{b: b}
+	r := open(b)
 	r.head(version, kindSessions)
 	s := &Sessions{ids: r.ids()}
 	for _, p := range s.ids.sessions {
 		if x := p.value; len(x.above) > 0 && x.above[0] == x.prefix+1 {
-			r.fail("session %s could have a longer prefix", p.key)
+			r.Fail("session %s could have a longer prefix", p.key)
 		}
 	}
-	if err := r.done(); err != nil {
+	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("sessions: %w", err)
 	}
 	s.closed = s.ids.floor

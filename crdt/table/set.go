@@ -143,13 +143,13 @@ func (r *reader) set() *Set {
 	r.head(version, kindSet)
 	s := &Set{seen: r.ids()}
 	s.elements = readElements(r, func() []ID {
-		inserts := r.idList(len(r.b))
+		inserts := r.idList(len(r.B))
 		if len(inserts) == 0 {
-			r.fail("an element that nothing inserted")
+			r.Fail("an element that nothing inserted")
 		}
 		for _, id := range inserts {
 			if !s.seen.has(id) {
-				r.fail("insert %s not seen", id)
+				r.Fail("insert %s not seen", id)
 			}
 		}
 		return inserts
@@ -159,13 +159,13 @@ func (r *reader) set() *Set {
 
 // readElements takes a number of elements in order, with the value that stands behind each.
 func readElements[V any](r *reader, value func() V) list[element, V] {
-	n := r.size()
-	l := make(list[element, V], 0, min(n, len(r.b)/10)) // none takes less than 10 bytes
+	n := r.Size()
+	l := make(list[element, V], 0, min(n, len(r.B)/10)) // none takes less than 10 bytes
 	var last element
-	for i := 0; i < n && !r.failed(); i++ {
-		e := element(r.string(MaxElement))
+	for i := 0; i < n && !r.Failed(); i++ {
+		e := element(r.Text(MaxElement))
 		if i > 0 && last >= e {
-			r.fail("elements out of order")
+			r.Fail("elements out of order")
 			break
 		}
 		last = e

@@ -130,7 +130,7 @@ func TypeOf(b []byte) (Type, bool) {
 // Decode decodes one whole value of type t, which keeps nothing of b. It fails with crdt.ErrEncoding, also where b holds a
 // value of another type. What it takes is the one encoding of what it returns. It panics where t is none.
 func Decode(t Type, b []byte) (Value, error) {
-	r := reader{b: b}
+	r := open(b)
 	var v Value
 	switch t {
 	case TypeCounter, TypeUpDown:
@@ -144,7 +144,7 @@ func Decode(t Type, b []byte) (Value, error) {
 	default:
 		panic(fmt.Sprintf("table: a value of %s", t))
 	}
-	if err := r.done(); err != nil {
+	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("%s: %w", t, err)
 	}
 	return v, nil

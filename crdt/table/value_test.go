@@ -204,14 +204,14 @@ func TestSum(t *testing.T) {
 		t.Error(i, fits)
 	}
 	for _, s := range []Sum{{}, {0, 1}, {1 << 63, 0}, {1<<63 - 1, 1<<64 - 1}, {1<<64 - 1, 1<<64 - 1}, s} {
-		r := reader{b: appendSum(nil, s)}
-		if got := r.sum(); got != s || r.done() != nil {
-			t.Errorf("%s decodes as %s, %v", s, got, r.err)
+		r := open(appendSum(nil, s))
+		if got := r.sum(); got != s || r.Done() != nil {
+			t.Errorf("%s decodes as %s, %v", s, got, r.Err)
 		}
 	}
 	for _, b := range [][]byte{nil, {0x80, 0}, bytes.Repeat([]byte{0xff}, 19), append(bytes.Repeat([]byte{0xff}, 18), 4)} {
-		r := reader{b: b}
-		if r.sum(); !errors.Is(r.err, crdt.ErrEncoding) {
+		r := open(b)
+		if r.sum(); !errors.Is(r.Err, crdt.ErrEncoding) {
 			t.Errorf("%x is taken", b)
 		}
 	}

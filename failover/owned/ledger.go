@@ -56,13 +56,13 @@ func (c conflict) encode() []byte {
 func decodeConflict(b []byte) (conflict, error) {
 	d := open(b)
 	c := conflict{flags: d.flags(flagBefore | flagDoubt | flagSettled | flagAside)}
-	c.mark, c.by, c.aside = d.mark(), d.epoch(), uint32(d.number(1<<32-1))
-	c.reason, c.payload = string(d.bytes(MaxReason)), d.bytes(MaxEntry)
-	c.before = d.bytes(MaxValue + 64)
-	if d.err == nil && (c.flags&flagAside != 0) != (c.aside != 0) {
-		d.fail("flags %#x with copy %d", c.flags, c.aside)
+	c.mark, c.by, c.aside = d.mark(), d.epoch(), uint32(d.UvarintTo(1<<32-1))
+	c.reason, c.payload = string(d.Bytes(MaxReason)), d.Bytes(MaxEntry)
+	c.before = d.Bytes(MaxValue + 64)
+	if d.Err == nil && (c.flags&flagAside != 0) != (c.aside != 0) {
+		d.Fail("flags %#x with copy %d", c.flags, c.aside)
 	}
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		return conflict{}, fmt.Errorf("ledger entry: %w", err)
 	}
 	return c, nil

@@ -170,13 +170,13 @@ func decodeLocal(b []byte) (local, error) {
 		return local{copy: 1, next: 1, last: founded, dropped: founded}, nil
 	}
 	d := open(b)
-	l := local{copy: uint32(d.number(1<<32 - 1)), next: uint32(d.number(1<<32 - 1)), last: d.position(), dropped: d.position(),
-		bytes: d.uint64(), gone: d.uint64(), turns: d.uint64(), ids: d.uint64(), kept: d.uint64(), unsettled: d.uint64()}
+	l := local{copy: uint32(d.UvarintTo(1<<32 - 1)), next: uint32(d.UvarintTo(1<<32 - 1)), last: d.position(), dropped: d.position(),
+		bytes: d.Uvarint(), gone: d.Uvarint(), turns: d.Uvarint(), ids: d.Uvarint(), kept: d.Uvarint(), unsettled: d.Uvarint()}
 	l.staged.read(d)
-	if d.err == nil && (l.dropped > l.last || l.gone > l.bytes || l.unsettled > l.kept || l.kept > l.ids || l.copy > l.next || l.copy == 0) {
-		d.fail("entries %d to %d", l.dropped, l.last)
+	if d.Err == nil && (l.dropped > l.last || l.gone > l.bytes || l.unsettled > l.kept || l.kept > l.ids || l.copy > l.next || l.copy == 0) {
+		d.Fail("entries %d to %d", l.dropped, l.last)
 	}
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		return local{}, fmt.Errorf("local head: %w", err)
 	}
 	return l, nil
@@ -202,10 +202,10 @@ func (e logged) encode() []byte {
 
 func decodeLogged(b []byte) (logged, error) {
 	d := open(b)
-	e := logged{control: d.flags(flagControl) != 0, epoch: d.epoch(), size: d.uint64()}
-	e.payload = d.take(len(d.b))
-	if d.err != nil {
-		return logged{}, fmt.Errorf("entry of the owned log: %w", d.err)
+	e := logged{control: d.flags(flagControl) != 0, epoch: d.epoch(), size: d.Uvarint()}
+	e.payload = d.Take(len(d.B))
+	if d.Err != nil {
+		return logged{}, fmt.Errorf("entry of the owned log: %w", d.Err)
 	}
 	return e, nil
 }
@@ -257,17 +257,17 @@ func decodeImage(b []byte) (image, error) {
 	}
 	d := open(b)
 	i := image{applied: d.flags(flagApplied) != 0}
-	for n := d.list(maxImage); n > 0 && d.err == nil; n-- {
-		c := change{key: string(d.bytes(maxState))}
+	for n := d.Count(maxImage); n > 0 && d.Err == nil; n-- {
+		c := change{key: string(d.Bytes(maxState))}
 		if d.flags(1) != 0 {
-			c.value = d.take(d.list(1 << 30))
+			c.value = d.Take(d.Count(1 << 30))
 		}
-		if d.err == nil && c.key == "" {
-			d.fail("no key")
+		if d.Err == nil && c.key == "" {
+			d.Fail("no key")
 		}
 		i.changes = append(i.changes, c)
 	}
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		return image{}, fmt.Errorf("before-images: %w", err)
 	}
 	return i, nil

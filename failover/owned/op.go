@@ -143,20 +143,20 @@ func (o *Op) Append(b []byte) []byte {
 // ownership.ErrVersion.
 func DecodeOp(b []byte) (Op, error) {
 	r := open(b)
-	o := Op{Kind: Kind(r.byte()), Time: r.millis()}
+	o := Op{Kind: Kind(r.Byte()), Time: r.millis()}
 	switch o.Kind {
 	case Put, Delete:
 		r.write(&o)
 	case Sweep:
 		o.Closed = r.millis()
-		for n := r.list(MaxSweep); n > 0 && r.err == nil; n-- {
+		for n := r.Count(MaxSweep); n > 0 && r.Err == nil; n-- {
 			o.Sessions = append(o.Sessions, r.session())
 		}
 		o.Expired, o.Dropped = r.rowIDs(), r.rowIDs()
 	default:
-		r.fail("operation of %v", o.Kind)
+		r.Fail("operation of %v", o.Kind)
 	}
-	if err := r.done(); err != nil {
+	if err := r.Done(); err != nil {
 		return Op{}, fmt.Errorf("owned operation: %w", err)
 	}
 	return o, nil
@@ -164,22 +164,22 @@ func DecodeOp(b []byte) (Op, error) {
 
 func (r *reader) write(o *Op) {
 	o.ID, o.Replays = r.id(), r.id()
-	if r.err == nil && (o.ID.Sequence == 0 || o.Replays.Sequence == 0 && o.Replays != (ID{})) {
-		r.fail("sequence 0")
+	if r.Err == nil && (o.ID.Sequence == 0 || o.Replays.Sequence == 0 && o.Replays != (ID{})) {
+		r.Fail("sequence 0")
 	}
-	o.Table, o.Key = r.table(), r.bytes(MaxKey)
-	o.Expect.Kind = ExpectKind(r.byte())
+	o.Table, o.Key = r.table(), r.optional(MaxKey)
+	o.Expect.Kind = ExpectKind(r.Byte())
 	switch o.Expect.Kind {
 	case Anything, Absent:
 	case AtVersion:
 		o.Expect.Version = r.mark()
 	case EqualValue:
-		o.Expect.Value = r.bytes(MaxValue)
+		o.Expect.Value = r.optional(MaxValue)
 	default:
-		r.fail("expectation %d", o.Expect.Kind)
+		r.Fail("expectation %d", o.Expect.Kind)
 	}
 	if o.Kind == Put {
-		o.TTL, o.Value = int64(r.number(MaxTTL)), r.bytes(MaxValue)
+		o.TTL, o.Value = int64(r.UvarintTo(MaxTTL)), r.optional(MaxValue)
 	}
 }
 
@@ -193,7 +193,7 @@ func appendID(b []byte, i ID) []byte {
 
 func (r *reader) id() ID {
 	s := r.session()
-	return ID{s, r.number(1<<63 - 1)}
+	return ID{s, r.UvarintTo(1<<63 - 1)}
 }
 
 func appendRowIDs(b []byte, list []RowID) []byte {
@@ -206,9 +206,9 @@ func appendRowIDs(b []byte, list []RowID) []byte {
 
 func (r *reader) rowIDs() []RowID {
 	var list []RowID
-	for n := r.list(MaxSweep); n > 0 && r.err == nil; n-- {
+	for n := r.Count(MaxSweep); n > 0 && r.Err == nil; n-- {
 		t := r.table()
-		list = append(list, RowID{t, r.bytes(MaxKey)})
+		list = append(list, RowID{t, r.optional(MaxKey)})
 	}
 	return list
 }
@@ -269,16 +269,16 @@ func (r Result) Append(b []byte) []byte {
 // DecodeResult takes a result's bytes apart.
 func DecodeResult(b []byte) (Result, error) {
 	d := open(b)
-	r := Result{Verdict: Verdict(d.byte())}
+	r := Result{Verdict: Verdict(d.Byte())}
 	f := d.flags(flagStands | flagAgain)
 	r.Stands, r.Again, r.At = f&flagStands != 0, f&flagAgain != 0, d.mark()
 	if r.Stands {
 		r.Version = d.mark()
 	}
-	if d.err == nil && (r.Verdict < Applied || r.Verdict > Malformed) {
-		d.fail("%v", r.Verdict)
+	if d.Err == nil && (r.Verdict < Applied || r.Verdict > Malformed) {
+		d.Fail("%v", r.Verdict)
 	}
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		return Result{}, fmt.Errorf("result: %w", err)
 	}
 	return r, nil

@@ -268,8 +268,8 @@ func (r *Reader) Turns() ([]Turn, error) {
 		}
 		d := open(b)
 		t := Turn{Mark: d.mark()}
-		head := d.bytes(1 << 8)
-		if err := d.done(); err != nil {
+		head := d.Bytes(1 << 8)
+		if err := d.Done(); err != nil {
 			return nil, fmt.Errorf("turn: %w", err)
 		}
 		if t.Head, err = decodeHead(head); err != nil {

@@ -134,16 +134,16 @@ func decodeRow(b []byte) (Row, error) {
 	f := d.flags(flagDeleted | flagExpires)
 	r := Row{Version: d.mark(), deleted: f&flagDeleted != 0}
 	if f&flagExpires != 0 {
-		if r.Expires = int64(d.number(MaxMillis + MaxTTL)); r.Expires == 0 || r.deleted {
-			d.fail("row that expires at %d", r.Expires)
+		if r.Expires = int64(d.UvarintTo(MaxMillis + MaxTTL)); r.Expires == 0 || r.deleted {
+			d.Fail("row that expires at %d", r.Expires)
 		}
 	}
-	r.Value = d.take(len(d.b))
-	if d.err == nil && (len(r.Value) > MaxValue || r.deleted && len(r.Value) > 0) {
-		d.fail("row with a value of %d bytes", len(r.Value))
+	r.Value = d.Take(len(d.B))
+	if d.Err == nil && (len(r.Value) > MaxValue || r.deleted && len(r.Value) > 0) {
+		d.Fail("row with a value of %d bytes", len(r.Value))
 	}
-	if d.err != nil {
-		return Row{}, fmt.Errorf("row: %w", d.err)
+	if d.Err != nil {
+		return Row{}, fmt.Errorf("row: %w", d.Err)
 	}
 	return r, nil
 }
@@ -172,9 +172,9 @@ func decodeHead(b []byte) (Head, error) {
 		return Head{}, nil
 	}
 	d := open(b)
-	h := Head{Time: d.millis(), Closed: d.millis(), Rows: d.uint64(), Bytes: d.uint64(), Sessions: d.uint64()}
-	h.sum = [2]uint64{d.fixed64(), d.fixed64()}
-	if err := d.done(); err != nil {
+	h := Head{Time: d.millis(), Closed: d.millis(), Rows: d.Uvarint(), Bytes: d.Uvarint(), Sessions: d.Uvarint()}
+	h.sum = [2]uint64{d.Fixed64(), d.Fixed64()}
+	if err := d.Done(); err != nil {
 		return Head{}, fmt.Errorf("head of the state: %w", err)
 	}
 	return h, nil

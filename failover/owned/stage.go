@@ -32,18 +32,18 @@ func (s staged) append(b []byte) []byte {
 }
 
 func (s *staged) read(d *reader) {
-	if s.copy = uint32(d.number(1<<32 - 1)); s.copy == 0 {
+	if s.copy = uint32(d.UvarintTo(1<<32 - 1)); s.copy == 0 {
 		return
 	}
 	s.mark = d.mark()
-	copy(s.digest[:], d.take(len(s.digest)))
-	s.chunks = uint32(d.number(1<<32 - 1))
+	copy(s.digest[:], d.Take(len(s.digest)))
+	s.chunks = uint32(d.UvarintTo(1<<32 - 1))
 	s.whole = d.flags(1) != 0
 	var err error
-	if b := d.bytes(1 << 8); b == nil {
-		d.fail("no head")
+	if b := d.Bytes(1 << 8); b == nil {
+		d.Fail("no head")
 	} else if s.head, err = decodeHead(b); err != nil {
-		d.fail("%v", err)
+		d.Fail("%v", err)
 	}
 }
 
@@ -145,17 +145,17 @@ const maxStored = MaxValue + 64
 func decodeChunk(b []byte) ([]change, error) {
 	d := open(b)
 	var list []change
-	for len(d.b) > 0 && d.err == nil {
-		c := change{key: string(d.bytes(maxState)), value: d.bytes(maxStored)}
-		if d.err != nil {
+	for len(d.B) > 0 && d.Err == nil {
+		c := change{key: string(d.Bytes(maxState)), value: d.Bytes(maxStored)}
+		if d.Err != nil {
 			break
 		}
 		if err := checkPair(c.key, c.value); err != nil {
-			d.fail("%v", err)
+			d.Fail("%v", err)
 		}
 		list = append(list, c)
 	}
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		return nil, fmt.Errorf("chunk of a state: %w", err)
 	}
 	return list, nil

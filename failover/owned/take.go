@@ -125,8 +125,8 @@ func decodeSession(b []byte) (last uint64, known bool, err error) {
 		return 0, false, nil
 	}
 	d := open(b)
-	last = d.uint64()
-	return last, true, d.done()
+	last = d.Uvarint()
+	return last, true, d.Done()
 }
 
 // row returns a row as it is stored.

@@ -11,13 +11,13 @@ func DecodeRecord(b []byte) (Record, error) {
 	d := open(b)
 	r := Record{Self: d.member(), Promised: d.epoch(), Base: d.position(), Last: d.position(), Confirmed: d.position()}
 	r.Control = d.controls(0, r.Last)
-	if d.err == nil && (r.Base > r.Last || r.Confirmed > r.Last || (len(r.Control) == 0) != (r.Last == 0)) {
-		d.fail("a log from %d to %d, confirmed to %d, with %d control entries", r.Base, r.Last, r.Confirmed, len(r.Control))
+	if d.Err == nil && (r.Base > r.Last || r.Confirmed > r.Last || (len(r.Control) == 0) != (r.Last == 0)) {
+		d.Fail("a log from %d to %d, confirmed to %d, with %d control entries", r.Base, r.Last, r.Confirmed, len(r.Control))
 	}
-	if d.err == nil && len(r.Control) > 0 && r.Control[0].Mark.Position > r.Base {
-		d.fail("the epoch at %d is missing", r.Base)
+	if d.Err == nil && len(r.Control) > 0 && r.Control[0].Mark.Position > r.Base {
+		d.Fail("the epoch at %d is missing", r.Base)
 	}
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		return Record{}, err
 	}
 	return r, nil
@@ -40,7 +40,7 @@ func (c Command) Encode() []byte {
 // DecodeCommand takes a command's bytes apart.
 func DecodeCommand(b []byte) (Command, error) {
 	d := open(b)
-	c := Command{Kind: CommandKind(d.byte())}
+	c := Command{Kind: CommandKind(d.Byte())}
 	switch c.Kind {
 	case Promise:
 		c.Epoch = d.epoch()
@@ -50,9 +50,9 @@ func DecodeCommand(b []byte) (Command, error) {
 		c.Epoch, c.Mark = d.epoch(), d.mark()
 		c.Control = d.stateControl(d.controls(0, c.Mark.Position), c.Mark, c.Epoch)
 	default:
-		d.fail("command of kind %d", c.Kind)
+		d.Fail("command of kind %d", c.Kind)
 	}
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		return Command{}, err
 	}
 	return c, nil
@@ -60,10 +60,10 @@ func DecodeCommand(b []byte) (Command, error) {
 
 // stateControl checks the one control entry that goes with a state at a mark.
 func (r *reader) stateControl(list []Control, at Mark, e Epoch) Control {
-	if r.err == nil && (len(list) != 1 || list[0].Mark.Epoch != at.Epoch || at.Epoch > e) {
-		r.fail("a state at %v of epoch %v with %d control entries", at, e, len(list))
+	if r.Err == nil && (len(list) != 1 || list[0].Mark.Epoch != at.Epoch || at.Epoch > e) {
+		r.Fail("a state at %v of epoch %v with %d control entries", at, e, len(list))
 	}
-	if r.err != nil {
+	if r.Err != nil {
 		return Control{}
 	}
 	return list[0]
@@ -92,27 +92,27 @@ func (m Message) AppendTo(b []byte) []byte {
 // DecodeMessage takes a message's bytes apart.
 func DecodeMessage(b []byte) (Message, error) {
 	d := open(b)
-	m := Message{Kind: Kind(d.byte())}
-	flags := d.byte()
+	m := Message{Kind: Kind(d.Byte())}
+	flags := d.Byte()
 	if m.Kind == 0 || m.Kind > Removed || flags > flagOK {
-		d.fail("message of kind %d with flags %d", m.Kind, flags)
+		d.Fail("message of kind %d with flags %d", m.Kind, flags)
 	}
 	m.OK = flags == flagOK
 	m.From, m.To = d.member(), d.member()
 	m.Epoch, m.Promised, m.Released = d.epoch(), d.epoch(), d.epoch()
-	m.Number, m.Mark = d.uvarint(1<<63-1), d.mark()
+	m.Number, m.Mark = d.UvarintTo(1<<63-1), d.mark()
 	switch m.Kind {
 	case Entries:
-		m.Write, m.Stamp, m.Led = d.write(), d.duration(1<<63-1), d.uvarint(1<<64-1)
+		m.Write, m.Stamp, m.Led = d.write(), d.duration(1<<63-1), d.UvarintTo(1<<64-1)
 	case Ack:
-		m.Write.Confirmed, m.Stamp, m.Led = d.position(), d.duration(1<<63-1), d.uvarint(1<<64-1)
+		m.Write.Confirmed, m.Stamp, m.Led = d.position(), d.duration(1<<63-1), d.UvarintTo(1<<64-1)
 	case StateAt:
 		m.Write.Control = d.controls(0, m.Mark.Position)
 		d.stateControl(m.Write.Control, m.Mark, m.Epoch)
 	case Ask, Grant:
-		m.Stamp, m.Term, m.Led = d.duration(1<<63-1), d.duration(MaxLease), d.uvarint(1<<64-1)
+		m.Stamp, m.Term, m.Led = d.duration(1<<63-1), d.duration(MaxLease), d.UvarintTo(1<<64-1)
 	}
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		return Message{}, err
 	}
 	return m, nil

@@ -61,25 +61,25 @@ func (l *Leases) AppendTo(b []byte) []byte {
 // DecodeLeases takes the bytes apart.
 func DecodeLeases(b []byte) (Leases, error) {
 	d := open(b)
-	l := Leases{Kind: Kind(d.byte()), Stamp: d.duration(1<<63 - 1), Term: d.duration(MaxLease)}
-	n := d.uvarint(MaxLeases)
+	l := Leases{Kind: Kind(d.Byte()), Stamp: d.duration(1<<63 - 1), Term: d.duration(MaxLease)}
+	n := d.UvarintTo(MaxLeases)
 	if l.Kind != Ask && l.Kind != Grant {
-		d.fail("leases of kind %d", l.Kind)
+		d.Fail("leases of kind %d", l.Kind)
 	}
-	if n > uint64(len(d.b)) {
-		d.fail("cut short")
+	if n > uint64(len(d.B)) {
+		d.Fail("cut short")
 	}
-	for i := uint64(0); i < n && d.err == nil; i++ {
-		s := ShardLease{Shard: ShardID(d.uvarint(1<<32 - 1)), From: d.member(), To: d.member()}
-		flags := d.byte()
+	for i := uint64(0); i < n && d.Err == nil; i++ {
+		s := ShardLease{Shard: ShardID(d.UvarintTo(1<<32 - 1)), From: d.member(), To: d.member()}
+		flags := d.Byte()
 		if flags > flagOK {
-			d.fail("bad flags of a lease")
+			d.Fail("bad flags of a lease")
 		}
 		s.OK = flags == flagOK
-		s.Epoch, s.Promised, s.Number, s.Led = d.epoch(), d.epoch(), d.uvarint(1<<63-1), d.uvarint(1<<64-1)
+		s.Epoch, s.Promised, s.Number, s.Led = d.epoch(), d.epoch(), d.UvarintTo(1<<63-1), d.UvarintTo(1<<64-1)
 		l.Shards = append(l.Shards, s)
 	}
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		return Leases{}, err
 	}
 	return l, nil

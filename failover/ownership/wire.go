@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/watershed-db/watershed/crdt/wire"
 )
 
 // Version is that of all encodings of this package: their first byte. Numbers are varints in their shortest form, times
@@ -12,7 +14,7 @@ import (
 const Version = 1
 
 // ErrEncoding says that bytes are no encoding of what they were taken for.
-var ErrEncoding = errors.New("not a valid encoding")
+var ErrEncoding = wire.ErrEncoding
 
 // ErrVersion says that bytes are of a version that this build does not read.
 var ErrVersion = errors.New("encoding of another version")
@@ -64,109 +66,55 @@ func appendWrite(b []byte, w Write) []byte {
 	return appendNumbers(b, w.Last, w.Confirmed, w.Floor)
 }
 
-// reader takes an encoding apart. Its first failure stays; every later call returns zero.
-type reader struct {
-	b   []byte
-	err error
-}
+// reader takes the encodings of this package apart.
+type reader struct{ wire.Reader }
 
 // open begins to read an encoding.
 func open(b []byte) *reader {
-	r := &reader{b: b}
-	if v := r.byte(); r.err == nil && v != Version {
-		r.err, r.b = fmt.Errorf("%w: %d, this build reads %d", ErrVersion, v, Version), nil
-	}
+	r := &reader{wire.Reader{B: b}}
+	r.Version(Version, ErrVersion)
 	return r
 }
 
-func (r *reader) fail(format string, args ...any) {
-	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s", ErrEncoding, fmt.Sprintf(format, args...))
-	}
-	r.b = nil
-}
+func (r *reader) epoch() Epoch { return Epoch(r.UvarintTo(1<<63 - 1)) }
 
-func (r *reader) done() error {
-	if r.err == nil && len(r.b) > 0 {
-		r.fail("%d bytes left over", len(r.b))
-	}
-	return r.err
-}
+func (r *reader) position() Position { return Position(r.UvarintTo(1<<63 - 1)) }
 
-func (r *reader) byte() byte {
-	if len(r.b) == 0 {
-		r.fail("cut short")
-		return 0
-	}
-	c := r.b[0]
-	r.b = r.b[1:]
-	return c
-}
-
-func (r *reader) uvarint(limit uint64) uint64 {
-	u, n := binary.Uvarint(r.b)
-	if n <= 0 || n > 1 && r.b[n-1] == 0 {
-		r.fail("bad number")
-		return 0
-	}
-	if u > limit {
-		r.fail("%d is above %d", u, limit)
-		return 0
-	}
-	r.b = r.b[n:]
-	return u
-}
-
-func (r *reader) text(limit uint64) string {
-	n := int(r.uvarint(limit))
-	if n > len(r.b) {
-		r.fail("cut short")
-		return ""
-	}
-	s := string(r.b[:n])
-	r.b = r.b[n:]
-	return s
-}
-
-func (r *reader) epoch() Epoch { return Epoch(r.uvarint(1<<63 - 1)) }
-
-func (r *reader) position() Position { return Position(r.uvarint(1<<63 - 1)) }
-
-func (r *reader) member() MemberID { return MemberID(r.uvarint(1<<16 - 1)) }
+func (r *reader) member() MemberID { return MemberID(r.UvarintTo(1<<16 - 1)) }
 
 func (r *reader) mark() Mark { return Mark{r.epoch(), r.position()} }
 
 func (r *reader) duration(limit time.Duration) time.Duration {
-	return time.Duration(r.uvarint(uint64(limit)))
+	return time.Duration(r.UvarintTo(uint64(limit)))
 }
 
 func (r *reader) config() Config {
-	c := Config{Number: r.uvarint(1<<63 - 1), Highest: r.member()}
-	flags := r.byte()
+	c := Config{Number: r.UvarintTo(1<<63 - 1), Highest: r.member()}
+	flags := r.Byte()
 	if flags > flagForced {
-		r.fail("bad flags of a configuration")
+		r.Fail("bad flags of a configuration")
 	}
 	c.Forced = flags == flagForced
-	n := int(r.byte())
+	n := int(r.Byte())
 	if n > MaxMembers {
-		r.fail("%d members", n)
+		r.Fail("%d members", n)
 	}
-	for i := 0; i < n && r.err == nil; i++ {
+	for i := 0; i < n && r.Err == nil; i++ {
 		m := Member{ID: r.member()}
-		f := r.byte()
+		f := r.Byte()
 		m.Joining, m.Behind = f&flagJoining != 0, f&flagBehind != 0
 		m.Role = Role(f &^ (flagJoining | flagBehind))
 		if m.Role > Witness || m.ID == 0 || m.ID > c.Highest || i > 0 && c.Members[i-1].ID >= m.ID {
-			r.fail("member %d of role %d", m.ID, m.Role)
+			r.Fail("member %d of role %d", m.ID, m.Role)
 		}
-		m.Region = r.text(MaxRegion)
+		m.Region = r.Text(MaxRegion)
 		c.Members = append(c.Members, m)
 	}
-	n = int(r.byte())
+	n = int(r.Byte())
 	if n > MaxMembers {
-		r.fail("%d members gone", n)
+		r.Fail("%d members gone", n)
 	}
-	for i := 0; i < n && r.err == nil; i++ {
+	for i := 0; i < n && r.Err == nil; i++ {
 		c.Gone = append(c.Gone, r.member())
 	}
 	c.Fork = r.position()
@@ -175,16 +123,16 @@ func (r *reader) config() Config {
 
 // controls takes control entries that come after a position, each after the one before, and up to another.
 func (r *reader) controls(after, upto Position) []Control {
-	n := r.uvarint(2 * MaxControl) // an owner may add to a claimant's
-	if n > uint64(len(r.b)) {
-		r.fail("cut short")
+	n := r.UvarintTo(2 * MaxControl) // an owner may add to a claimant's
+	if n > uint64(len(r.B)) {
+		r.Fail("cut short")
 		return nil
 	}
 	var list []Control
-	for i := uint64(0); i < n && r.err == nil; i++ {
+	for i := uint64(0); i < n && r.Err == nil; i++ {
 		c := Control{Mark: r.mark(), Config: r.config()}
 		if c.Mark.Position <= after || c.Mark.Position > upto || i > 0 && c.Mark.Epoch < list[i-1].Mark.Epoch {
-			r.fail("control entries out of order")
+			r.Fail("control entries out of order")
 		}
 		after = c.Mark.Position
 		list = append(list, c)
@@ -196,8 +144,8 @@ func (r *reader) write() Write {
 	w := Write{Epoch: r.epoch(), Prev: r.mark()}
 	w.Control = r.controls(w.Prev.Position, 1<<63-1)
 	w.Last, w.Confirmed, w.Floor = r.position(), r.position(), r.position()
-	if err := w.check(); err != nil && r.err == nil {
-		r.fail("%v", err)
+	if err := w.check(); err != nil && r.Err == nil {
+		r.Fail("%v", err)
 	}
 	return w
 }

@@ -20,8 +20,9 @@ var may = map[string][]string{
 	"proto":        {},
 	"proto/client": {"proto"},
 
-	"crdt":            {},
-	"crdt/table":      {"crdt"},
+	"crdt":            {"crdt/wire"},
+	"crdt/wire":       {},
+	"crdt/table":      {"crdt", "crdt/wire"},
 	"keyspace":        {"crdt"},
 	"keyspace/mutant": {},
 	"keyspace/table":  {"crdt", "crdt/table", "keyspace", "strict"},
@@ -57,8 +58,8 @@ var may = map[string][]string{
 		"region/limit", "region/peer", "region/replica", "region/router", "region/shard", "region/checkpoint",
 		"region/checkpoint/objects"},
 
-	"failover/ownership": {},
-	"failover/owned":     {"failover/ownership"},
+	"failover/ownership": {"crdt/wire"},
+	"failover/owned":     {"crdt/wire", "failover/ownership"},
 
 	"cmd/watershed": {"log", "processor/bounded", "processor/job", "proto", "proto/client", "region", "region/config", "strict",
 		"cmd/watershed/..."},
