@@ -18,12 +18,12 @@ value: {max_bytes: 1024}
 func TestParse(t *testing.T) {
 	for src, want := range map[string]Def{
 		drivers: {"drivers", Owned, Quorum, 86_400_000, 1024},
-		"\ufeffname: a\ntype: owned\ndurability: region\n":     {"a", Owned, Region, 0, 65536},
-		"{name: '7', type: counter}":                           {"7", Counter, 0, 0, 65536},
-		"name: a\ntype: updown\n":                              {"a", UpDown, 0, 0, 65536},
-		"name: a\ntype: register\nvalue: {max_bytes: 1048576}": {"a", Register, 0, 0, 1 << 20},
-		"name: a\ntype: set\n":                                 {"a", Set, 0, 0, 65536},
-		"name: a\ntype: lww-set\n":                             {"a", LWWSet, 0, 0, 65536},
+		"\ufeffname: a\ntype: owned\ndurability: region\n":    {"a", Owned, Region, 0, 65536},
+		"{name: '7', type: counter}":                          {"7", Counter, 0, 0, 65536},
+		"name: a\ntype: updown\n":                             {"a", UpDown, 0, 0, 65536},
+		"name: a\ntype: register\nvalue: {max_bytes: 262144}": {"a", Register, 0, 0, 256 << 10},
+		"name: a\ntype: set\n":                                {"a", Set, 0, 0, 65536},
+		"name: a\ntype: lww-set\n":                            {"a", LWWSet, 0, 0, 65536},
 	} {
 		got, err := Parse("t.yaml", []byte(src))
 		if err != nil || got != want {
@@ -54,9 +54,9 @@ func TestMistakes(t *testing.T) {
 		{"ttl: 24h", "ttl: 36501d", `4:6: ttl: "36501d" is more than a hundred years; expected a duration`},
 		{"{max_bytes: 1024}", "1024", `5:8: value is a number; expected a mapping with max_bytes`},
 		{"{max_bytes: 1024}", "{}", `5:8: value lacks "max_bytes"; expected a number of bytes`},
-		{"max_bytes: 1024", "max_bytes: 0", `5:20: value.max_bytes is 0; expected a whole number from 1 to 1048576`},
-		{"max_bytes: 1024", "max_bytes: 1048577", `5:20: value.max_bytes is 1048577; expected a whole number`},
-		{"max_bytes: 1024", "max_bytes: 99999999999999999999", `5:20: value.max_bytes is a number; expected a whole number from 1 to 1048576`},
+		{"max_bytes: 1024", "max_bytes: 0", `5:20: value.max_bytes is 0; expected a whole number from 1 to 262144`},
+		{"max_bytes: 1024", "max_bytes: 262145", `5:20: value.max_bytes is 262145; expected a whole number`},
+		{"max_bytes: 1024", "max_bytes: 99999999999999999999", `5:20: value.max_bytes is a number; expected a whole number from 1 to 262144`},
 		{"max_bytes: 1024", "max_bytes: 1k", `5:20: value.max_bytes is the text "1k"; expected a whole number`},
 		{drivers, "", `1:1: the file is empty; expected name and type`},
 		{drivers, "- a", `1:1: the table is a list; expected a mapping with name`},

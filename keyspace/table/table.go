@@ -15,9 +15,9 @@ const (
 	// MaxName bounds a table's name, in bytes.
 	MaxName = 63
 	// MaxValueBytes bounds what a table's file may allow a value.
-	MaxValueBytes = 1 << 20
+	MaxValueBytes = 256 << 10
 	// MaxKey bounds an encoded key of a table, in bytes.
-	MaxKey = keyspace.MaxUserKey
+	MaxKey = 4 << 10
 )
 
 // defaultValueBytes bounds a value where the file says nothing.
@@ -156,6 +156,5 @@ func (id ID) String() string {
 
 // ShardOf returns the shard that holds a key of a table, given as crdt.Value.AppendKey wrote it, among shards of them.
 func ShardOf(id ID, key []byte, shards int) keyspace.ShardID {
-	b := make([]byte, 0, 128)
-	return keyspace.ShardOf(append(append(b, id[:]...), key...), shards)
+	return keyspace.ShardID(table.ShardOf(id, key, shards))
 }

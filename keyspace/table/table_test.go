@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/keyspace"
 )
 
 func TestCheck(t *testing.T) {
@@ -30,6 +31,10 @@ func TestShardOf(t *testing.T) {
 		key := crdt.Int(i).AppendKey(nil)
 		a, b := ShardOf(IDOf(1<<16|1, 1), key, shards), ShardOf(IDOf(1<<16|1, 2), key, shards)
 		counts[a]++
+		id := IDOf(1<<16|1, 1)
+		if want := keyspace.ShardOf(append(id[:], key...), shards); a != want {
+			t.Fatalf("key %d is on shard %d, keyspace says %d", i, a, want)
+		}
 		if a != b {
 			moved++
 		}

@@ -66,6 +66,7 @@ func WithDialOptions(dial ...grpc.DialOption) Option {
 type Client struct {
 	o         options
 	endpoints []string
+	writer    writer
 
 	mu struct {
 		sync.Mutex

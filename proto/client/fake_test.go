@@ -36,6 +36,9 @@ type answers struct {
 	get      func(*watershedv1.GetRequest) (*watershedv1.GetResponse, error)
 	scan     func(*watershedv1.ScanRequest, watershedv1.StateService_ScanServer) error
 	watch    func(*watershedv1.WatchRequest, watershedv1.StateService_WatchServer) error
+	value    func(*watershedv1.GetValueRequest) (*watershedv1.GetValueResponse, error)
+	tables   *tables
+	gone     bool // answers no more
 }
 
 // called counts a call and returns the answers as they are now.
@@ -111,7 +114,7 @@ func (w world) start(t *testing.T, address string) *node {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := n.server.Serve(l); err != nil {
+		if err := n.server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			t.Error(err)
 		}
 	}()

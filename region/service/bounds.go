@@ -78,7 +78,7 @@ func (b *bounds) unary(method string) *limit.Limit {
 // stream returns the bound on a stream.
 func (b *bounds) stream(method string) *limit.Limit {
 	switch {
-	case strings.HasSuffix(method, ".StateService/Scan"):
+	case strings.HasSuffix(method, ".StateService/Scan"), strings.HasSuffix(method, ".StateService/ScanTable"):
 		return b.scans
 	case strings.HasSuffix(method, ".StateService/Watch"):
 		return b.watchers

@@ -1191,6 +1191,1155 @@ func (x *WatchResponse) GetShard() *ShardState {
 	return nil
 }
 
+// WriteSession names a client's session, which numbers its operations on each shard from 1 without gaps: those on owned
+// tables apart from those on all others.
+type WriteSession struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BornMs        int64                  `protobuf:"varint,1,opt,name=born_ms,json=bornMs,proto3" json:"born_ms,omitempty"` // by the clock of the region that opened it
+	Nonce         uint64                 `protobuf:"fixed64,2,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteSession) Reset() {
+	*x = WriteSession{}
+	mi := &file_watershed_v1_state_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteSession) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteSession) ProtoMessage() {}
+
+func (x *WriteSession) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteSession.ProtoReflect.Descriptor instead.
+func (*WriteSession) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *WriteSession) GetBornMs() int64 {
+	if x != nil {
+		return x.BornMs
+	}
+	return 0
+}
+
+func (x *WriteSession) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
+	}
+	return 0
+}
+
+type OpenSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Table         string                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSessionRequest) Reset() {
+	*x = OpenSessionRequest{}
+	mi := &file_watershed_v1_state_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSessionRequest) ProtoMessage() {}
+
+func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
+func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *OpenSessionRequest) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+type OpenSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       *WriteSession          `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	LifeMs        int64                  `protobuf:"varint,2,opt,name=life_ms,json=lifeMs,proto3" json:"life_ms,omitempty"` // from its birth on; a client opens another one in time
+	Region        string                 `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`                // the answering node's
+	TableId       []byte                 `protobuf:"bytes,4,opt,name=table_id,json=tableId,proto3" json:"table_id,omitempty"`
+	Type          string                 `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`      // of the table
+	Shards        uint32                 `protobuf:"varint,6,opt,name=shards,proto3" json:"shards,omitempty"` // of the deployment
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSessionResponse) Reset() {
+	*x = OpenSessionResponse{}
+	mi := &file_watershed_v1_state_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSessionResponse) ProtoMessage() {}
+
+func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
+func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *OpenSessionResponse) GetSession() *WriteSession {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *OpenSessionResponse) GetLifeMs() int64 {
+	if x != nil {
+		return x.LifeMs
+	}
+	return 0
+}
+
+func (x *OpenSessionResponse) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *OpenSessionResponse) GetTableId() []byte {
+	if x != nil {
+		return x.TableId
+	}
+	return nil
+}
+
+func (x *OpenSessionResponse) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *OpenSessionResponse) GetShards() uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+// OperationID names an operation on tables other than owned ones.
+type OperationID struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       *WriteSession          `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperationID) Reset() {
+	*x = OperationID{}
+	mi := &file_watershed_v1_state_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperationID) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperationID) ProtoMessage() {}
+
+func (x *OperationID) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperationID.ProtoReflect.Descriptor instead.
+func (*OperationID) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *OperationID) GetSession() *WriteSession {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *OperationID) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+// Version names the entry of a shard's owned log that wrote a value. A later one is greater.
+type Version struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the owner that took the write
+	Position      uint64                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Version) Reset() {
+	*x = Version{}
+	mi := &file_watershed_v1_state_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Version) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Version) ProtoMessage() {}
+
+func (x *Version) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Version.ProtoReflect.Descriptor instead.
+func (*Version) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Version) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Version) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+type WriteRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Table    string                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	TableId  []byte                 `protobuf:"bytes,2,opt,name=table_id,json=tableId,proto3" json:"table_id,omitempty"` // as the session's opening said: a table that was made again is another one
+	Key      *Value                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	Session  *WriteSession          `protobuf:"bytes,4,opt,name=session,proto3" json:"session,omitempty"`
+	Sequence uint64                 `protobuf:"varint,5,opt,name=sequence,proto3" json:"sequence,omitempty"` // among the session's operations on the key's shard
+	Refuse   bool                   `protobuf:"varint,6,opt,name=refuse,proto3" json:"refuse,omitempty"`     // on an owned table: refuse with FAILED_PRECONDITION where another region owns, do not forward
+	// Types that are valid to be assigned to Operation:
+	//
+	//	*WriteRequest_Put
+	//	*WriteRequest_CompareAndSet
+	//	*WriteRequest_Delete
+	//	*WriteRequest_Increment
+	//	*WriteRequest_Add
+	//	*WriteRequest_Remove
+	Operation isWriteRequest_Operation `protobuf_oneof:"operation"`
+	// Of registers and lww-sets: a hybrid time, milliseconds x 2^16 and a counter, above that of what the client has read and
+	// not before the session's birth. It is the same in every try.
+	Time uint64 `protobuf:"fixed64,13,opt,name=time,proto3" json:"time,omitempty"`
+	// Of sets: the inserts of the element that the client has read, as GetValue gave them. The same in every try.
+	Observed      []*OperationID `protobuf:"bytes,14,rep,name=observed,proto3" json:"observed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteRequest) Reset() {
+	*x = WriteRequest{}
+	mi := &file_watershed_v1_state_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteRequest) ProtoMessage() {}
+
+func (x *WriteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteRequest.ProtoReflect.Descriptor instead.
+func (*WriteRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *WriteRequest) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *WriteRequest) GetTableId() []byte {
+	if x != nil {
+		return x.TableId
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetKey() *Value {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetSession() *WriteSession {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *WriteRequest) GetRefuse() bool {
+	if x != nil {
+		return x.Refuse
+	}
+	return false
+}
+
+func (x *WriteRequest) GetOperation() isWriteRequest_Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetPut() []byte {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteRequest_Put); ok {
+			return x.Put
+		}
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetCompareAndSet() *CompareAndSet {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteRequest_CompareAndSet); ok {
+			return x.CompareAndSet
+		}
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetDelete() *Delete {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteRequest_Delete); ok {
+			return x.Delete
+		}
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetIncrement() int64 {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteRequest_Increment); ok {
+			return x.Increment
+		}
+	}
+	return 0
+}
+
+func (x *WriteRequest) GetAdd() []byte {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteRequest_Add); ok {
+			return x.Add
+		}
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetRemove() []byte {
+	if x != nil {
+		if x, ok := x.Operation.(*WriteRequest_Remove); ok {
+			return x.Remove
+		}
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetTime() uint64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *WriteRequest) GetObserved() []*OperationID {
+	if x != nil {
+		return x.Observed
+	}
+	return nil
+}
+
+type isWriteRequest_Operation interface {
+	isWriteRequest_Operation()
+}
+
+type WriteRequest_Put struct {
+	Put []byte `protobuf:"bytes,7,opt,name=put,proto3,oneof"` // of an owned table or a register
+}
+
+type WriteRequest_CompareAndSet struct {
+	CompareAndSet *CompareAndSet `protobuf:"bytes,8,opt,name=compare_and_set,json=compareAndSet,proto3,oneof"` // of an owned table
+}
+
+type WriteRequest_Delete struct {
+	Delete *Delete `protobuf:"bytes,9,opt,name=delete,proto3,oneof"` // of an owned table or a register
+}
+
+type WriteRequest_Increment struct {
+	Increment int64 `protobuf:"zigzag64,10,opt,name=increment,proto3,oneof"` // of a counter
+}
+
+type WriteRequest_Add struct {
+	Add []byte `protobuf:"bytes,11,opt,name=add,proto3,oneof"` // an element of a set
+}
+
+type WriteRequest_Remove struct {
+	Remove []byte `protobuf:"bytes,12,opt,name=remove,proto3,oneof"` // an element of a set
+}
+
+func (*WriteRequest_Put) isWriteRequest_Operation() {}
+
+func (*WriteRequest_CompareAndSet) isWriteRequest_Operation() {}
+
+func (*WriteRequest_Delete) isWriteRequest_Operation() {}
+
+func (*WriteRequest_Increment) isWriteRequest_Operation() {}
+
+func (*WriteRequest_Add) isWriteRequest_Operation() {}
+
+func (*WriteRequest_Remove) isWriteRequest_Operation() {}
+
+type CompareAndSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Expect:
+	//
+	//	*CompareAndSet_Version
+	//	*CompareAndSet_Value
+	//	*CompareAndSet_Absent
+	Expect        isCompareAndSet_Expect `protobuf_oneof:"expect"`
+	Put           []byte                 `protobuf:"bytes,4,opt,name=put,proto3" json:"put,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareAndSet) Reset() {
+	*x = CompareAndSet{}
+	mi := &file_watershed_v1_state_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareAndSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareAndSet) ProtoMessage() {}
+
+func (x *CompareAndSet) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareAndSet.ProtoReflect.Descriptor instead.
+func (*CompareAndSet) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CompareAndSet) GetExpect() isCompareAndSet_Expect {
+	if x != nil {
+		return x.Expect
+	}
+	return nil
+}
+
+func (x *CompareAndSet) GetVersion() *Version {
+	if x != nil {
+		if x, ok := x.Expect.(*CompareAndSet_Version); ok {
+			return x.Version
+		}
+	}
+	return nil
+}
+
+func (x *CompareAndSet) GetValue() []byte {
+	if x != nil {
+		if x, ok := x.Expect.(*CompareAndSet_Value); ok {
+			return x.Value
+		}
+	}
+	return nil
+}
+
+func (x *CompareAndSet) GetAbsent() bool {
+	if x != nil {
+		if x, ok := x.Expect.(*CompareAndSet_Absent); ok {
+			return x.Absent
+		}
+	}
+	return false
+}
+
+func (x *CompareAndSet) GetPut() []byte {
+	if x != nil {
+		return x.Put
+	}
+	return nil
+}
+
+type isCompareAndSet_Expect interface {
+	isCompareAndSet_Expect()
+}
+
+type CompareAndSet_Version struct {
+	Version *Version `protobuf:"bytes,1,opt,name=version,proto3,oneof"`
+}
+
+type CompareAndSet_Value struct {
+	Value []byte `protobuf:"bytes,2,opt,name=value,proto3,oneof"`
+}
+
+type CompareAndSet_Absent struct {
+	Absent bool `protobuf:"varint,3,opt,name=absent,proto3,oneof"` // must be true
+}
+
+func (*CompareAndSet_Version) isCompareAndSet_Expect() {}
+
+func (*CompareAndSet_Value) isCompareAndSet_Expect() {}
+
+func (*CompareAndSet_Absent) isCompareAndSet_Expect() {}
+
+type Delete struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delete) Reset() {
+	*x = Delete{}
+	mi := &file_watershed_v1_state_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delete) ProtoMessage() {}
+
+func (x *Delete) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delete.ProtoReflect.Descriptor instead.
+func (*Delete) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{22}
+}
+
+type WriteResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`   // that took it, now or before
+	Again         bool                   `protobuf:"varint,2,opt,name=again,proto3" json:"again,omitempty"`    // it was taken by an earlier try
+	Failed        bool                   `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"`  // of a compare-and-set: the comparison; nothing was changed, and version is what stands, if anything does
+	Version       *Version               `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"` // of an owned table
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteResponse) Reset() {
+	*x = WriteResponse{}
+	mi := &file_watershed_v1_state_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteResponse) ProtoMessage() {}
+
+func (x *WriteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
+func (*WriteResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *WriteResponse) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *WriteResponse) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
+}
+
+func (x *WriteResponse) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
+func (x *WriteResponse) GetVersion() *Version {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+type GetValueRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Table         string                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	Key           *Value                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Consistency   Consistency            `protobuf:"varint,3,opt,name=consistency,proto3,enum=watershed.v1.Consistency" json:"consistency,omitempty"`
+	Element       []byte                 `protobuf:"bytes,4,opt,name=element,proto3,oneof" json:"element,omitempty"` // of a set, about to be added or removed: the answer says what was observed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetValueRequest) Reset() {
+	*x = GetValueRequest{}
+	mi := &file_watershed_v1_state_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetValueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetValueRequest) ProtoMessage() {}
+
+func (x *GetValueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetValueRequest.ProtoReflect.Descriptor instead.
+func (*GetValueRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetValueRequest) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *GetValueRequest) GetKey() *Value {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *GetValueRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_UNSPECIFIED
+}
+
+func (x *GetValueRequest) GetElement() []byte {
+	if x != nil {
+		return x.Element
+	}
+	return nil
+}
+
+type GetValueResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         *TableValue            `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"` // none where the key has none
+	Region        string                 `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	AppliedIndex  uint64                 `protobuf:"varint,3,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	StalenessMs   int64                  `protobuf:"varint,4,opt,name=staleness_ms,json=stalenessMs,proto3" json:"staleness_ms,omitempty"` // since the replica last heard from its leader; 0 on the leader
+	Time          uint64                 `protobuf:"fixed64,5,opt,name=time,proto3" json:"time,omitempty"`                                 // of a register and of an lww-set's element: the time of what was written last, 0 for nothing
+	Observed      []*OperationID         `protobuf:"bytes,6,rep,name=observed,proto3" json:"observed,omitempty"`                           // of a set's element: the inserts that hold it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetValueResponse) Reset() {
+	*x = GetValueResponse{}
+	mi := &file_watershed_v1_state_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetValueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetValueResponse) ProtoMessage() {}
+
+func (x *GetValueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetValueResponse.ProtoReflect.Descriptor instead.
+func (*GetValueResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetValueResponse) GetValue() *TableValue {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *GetValueResponse) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *GetValueResponse) GetAppliedIndex() uint64 {
+	if x != nil {
+		return x.AppliedIndex
+	}
+	return 0
+}
+
+func (x *GetValueResponse) GetStalenessMs() int64 {
+	if x != nil {
+		return x.StalenessMs
+	}
+	return 0
+}
+
+func (x *GetValueResponse) GetTime() uint64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *GetValueResponse) GetObserved() []*OperationID {
+	if x != nil {
+		return x.Observed
+	}
+	return nil
+}
+
+type TableValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   *Value                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*TableValue_Bytes
+	//	*TableValue_Count
+	//	*TableValue_Elements
+	Kind          isTableValue_Kind `protobuf_oneof:"kind"`
+	Version       *Version          `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`                             // of an owned table
+	ExpiresMs     *int64            `protobuf:"varint,6,opt,name=expires_ms,json=expiresMs,proto3,oneof" json:"expires_ms,omitempty"` // of an owned table with a ttl
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TableValue) Reset() {
+	*x = TableValue{}
+	mi := &file_watershed_v1_state_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TableValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TableValue) ProtoMessage() {}
+
+func (x *TableValue) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TableValue.ProtoReflect.Descriptor instead.
+func (*TableValue) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *TableValue) GetKey() *Value {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *TableValue) GetKind() isTableValue_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *TableValue) GetBytes() []byte {
+	if x != nil {
+		if x, ok := x.Kind.(*TableValue_Bytes); ok {
+			return x.Bytes
+		}
+	}
+	return nil
+}
+
+func (x *TableValue) GetCount() *Value {
+	if x != nil {
+		if x, ok := x.Kind.(*TableValue_Count); ok {
+			return x.Count
+		}
+	}
+	return nil
+}
+
+func (x *TableValue) GetElements() *Elements {
+	if x != nil {
+		if x, ok := x.Kind.(*TableValue_Elements); ok {
+			return x.Elements
+		}
+	}
+	return nil
+}
+
+func (x *TableValue) GetVersion() *Version {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+func (x *TableValue) GetExpiresMs() int64 {
+	if x != nil && x.ExpiresMs != nil {
+		return *x.ExpiresMs
+	}
+	return 0
+}
+
+type isTableValue_Kind interface {
+	isTableValue_Kind()
+}
+
+type TableValue_Bytes struct {
+	Bytes []byte `protobuf:"bytes,2,opt,name=bytes,proto3,oneof"` // of an owned table or a register
+}
+
+type TableValue_Count struct {
+	Count *Value `protobuf:"bytes,3,opt,name=count,proto3,oneof"` // of a counter: an integer
+}
+
+type TableValue_Elements struct {
+	Elements *Elements `protobuf:"bytes,4,opt,name=elements,proto3,oneof"`
+}
+
+func (*TableValue_Bytes) isTableValue_Kind() {}
+
+func (*TableValue_Count) isTableValue_Kind() {}
+
+func (*TableValue_Elements) isTableValue_Kind() {}
+
+type Elements struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Elements      [][]byte               `protobuf:"bytes,1,rep,name=elements,proto3" json:"elements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Elements) Reset() {
+	*x = Elements{}
+	mi := &file_watershed_v1_state_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Elements) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Elements) ProtoMessage() {}
+
+func (x *Elements) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Elements.ProtoReflect.Descriptor instead.
+func (*Elements) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Elements) GetElements() [][]byte {
+	if x != nil {
+		return x.Elements
+	}
+	return nil
+}
+
+type ScanTableRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Table         string                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	From          *Value                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`    // the first key; none set: all
+	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // 0: all
+	Consistency   Consistency            `protobuf:"varint,4,opt,name=consistency,proto3,enum=watershed.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanTableRequest) Reset() {
+	*x = ScanTableRequest{}
+	mi := &file_watershed_v1_state_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanTableRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanTableRequest) ProtoMessage() {}
+
+func (x *ScanTableRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanTableRequest.ProtoReflect.Descriptor instead.
+func (*ScanTableRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ScanTableRequest) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *ScanTableRequest) GetFrom() *Value {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ScanTableRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ScanTableRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_UNSPECIFIED
+}
+
+type ScanTableResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        []*TableValue          `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	End           bool                   `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"` // last; a stream without it was cut short
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanTableResponse) Reset() {
+	*x = ScanTableResponse{}
+	mi := &file_watershed_v1_state_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanTableResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanTableResponse) ProtoMessage() {}
+
+func (x *ScanTableResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_state_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanTableResponse.ProtoReflect.Descriptor instead.
+func (*ScanTableResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_state_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ScanTableResponse) GetValues() []*TableValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *ScanTableResponse) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
 var File_watershed_v1_state_proto protoreflect.FileDescriptor
 
 const file_watershed_v1_state_proto_rawDesc = "" +
@@ -1283,15 +2432,101 @@ const file_watershed_v1_state_proto_rawDesc = "" +
 	"\rWatchResponse\x12/\n" +
 	"\acolumns\x18\x01 \x01(\v2\x15.watershed.v1.ColumnsR\acolumns\x12%\n" +
 	"\x04rows\x18\x02 \x03(\v2\x11.watershed.v1.RowR\x04rows\x12.\n" +
-	"\x05shard\x18\x03 \x01(\v2\x18.watershed.v1.ShardStateR\x05shard*_\n" +
+	"\x05shard\x18\x03 \x01(\v2\x18.watershed.v1.ShardStateR\x05shard\"=\n" +
+	"\fWriteSession\x12\x17\n" +
+	"\aborn_ms\x18\x01 \x01(\x03R\x06bornMs\x12\x14\n" +
+	"\x05nonce\x18\x02 \x01(\x06R\x05nonce\"*\n" +
+	"\x12OpenSessionRequest\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\tR\x05table\"\xc3\x01\n" +
+	"\x13OpenSessionResponse\x124\n" +
+	"\asession\x18\x01 \x01(\v2\x1a.watershed.v1.WriteSessionR\asession\x12\x17\n" +
+	"\alife_ms\x18\x02 \x01(\x03R\x06lifeMs\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\x12\x19\n" +
+	"\btable_id\x18\x04 \x01(\fR\atableId\x12\x12\n" +
+	"\x04type\x18\x05 \x01(\tR\x04type\x12\x16\n" +
+	"\x06shards\x18\x06 \x01(\rR\x06shards\"_\n" +
+	"\vOperationID\x124\n" +
+	"\asession\x18\x01 \x01(\v2\x1a.watershed.v1.WriteSessionR\asession\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\";\n" +
+	"\aVersion\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\"\x81\x04\n" +
+	"\fWriteRequest\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\tR\x05table\x12\x19\n" +
+	"\btable_id\x18\x02 \x01(\fR\atableId\x12%\n" +
+	"\x03key\x18\x03 \x01(\v2\x13.watershed.v1.ValueR\x03key\x124\n" +
+	"\asession\x18\x04 \x01(\v2\x1a.watershed.v1.WriteSessionR\asession\x12\x1a\n" +
+	"\bsequence\x18\x05 \x01(\x04R\bsequence\x12\x16\n" +
+	"\x06refuse\x18\x06 \x01(\bR\x06refuse\x12\x12\n" +
+	"\x03put\x18\a \x01(\fH\x00R\x03put\x12E\n" +
+	"\x0fcompare_and_set\x18\b \x01(\v2\x1b.watershed.v1.CompareAndSetH\x00R\rcompareAndSet\x12.\n" +
+	"\x06delete\x18\t \x01(\v2\x14.watershed.v1.DeleteH\x00R\x06delete\x12\x1e\n" +
+	"\tincrement\x18\n" +
+	" \x01(\x12H\x00R\tincrement\x12\x12\n" +
+	"\x03add\x18\v \x01(\fH\x00R\x03add\x12\x18\n" +
+	"\x06remove\x18\f \x01(\fH\x00R\x06remove\x12\x12\n" +
+	"\x04time\x18\r \x01(\x06R\x04time\x125\n" +
+	"\bobserved\x18\x0e \x03(\v2\x19.watershed.v1.OperationIDR\bobservedB\v\n" +
+	"\toperation\"\x90\x01\n" +
+	"\rCompareAndSet\x121\n" +
+	"\aversion\x18\x01 \x01(\v2\x15.watershed.v1.VersionH\x00R\aversion\x12\x16\n" +
+	"\x05value\x18\x02 \x01(\fH\x00R\x05value\x12\x18\n" +
+	"\x06absent\x18\x03 \x01(\bH\x00R\x06absent\x12\x10\n" +
+	"\x03put\x18\x04 \x01(\fR\x03putB\b\n" +
+	"\x06expect\"\b\n" +
+	"\x06Delete\"\x86\x01\n" +
+	"\rWriteResponse\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
+	"\x05again\x18\x02 \x01(\bR\x05again\x12\x16\n" +
+	"\x06failed\x18\x03 \x01(\bR\x06failed\x12/\n" +
+	"\aversion\x18\x04 \x01(\v2\x15.watershed.v1.VersionR\aversion\"\xb6\x01\n" +
+	"\x0fGetValueRequest\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\tR\x05table\x12%\n" +
+	"\x03key\x18\x02 \x01(\v2\x13.watershed.v1.ValueR\x03key\x12;\n" +
+	"\vconsistency\x18\x03 \x01(\x0e2\x19.watershed.v1.ConsistencyR\vconsistency\x12\x1d\n" +
+	"\aelement\x18\x04 \x01(\fH\x00R\aelement\x88\x01\x01B\n" +
+	"\n" +
+	"\b_element\"\xed\x01\n" +
+	"\x10GetValueResponse\x12.\n" +
+	"\x05value\x18\x01 \x01(\v2\x18.watershed.v1.TableValueR\x05value\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\x12#\n" +
+	"\rapplied_index\x18\x03 \x01(\x04R\fappliedIndex\x12!\n" +
+	"\fstaleness_ms\x18\x04 \x01(\x03R\vstalenessMs\x12\x12\n" +
+	"\x04time\x18\x05 \x01(\x06R\x04time\x125\n" +
+	"\bobserved\x18\x06 \x03(\v2\x19.watershed.v1.OperationIDR\bobserved\"\x9a\x02\n" +
+	"\n" +
+	"TableValue\x12%\n" +
+	"\x03key\x18\x01 \x01(\v2\x13.watershed.v1.ValueR\x03key\x12\x16\n" +
+	"\x05bytes\x18\x02 \x01(\fH\x00R\x05bytes\x12+\n" +
+	"\x05count\x18\x03 \x01(\v2\x13.watershed.v1.ValueH\x00R\x05count\x124\n" +
+	"\belements\x18\x04 \x01(\v2\x16.watershed.v1.ElementsH\x00R\belements\x12/\n" +
+	"\aversion\x18\x05 \x01(\v2\x15.watershed.v1.VersionR\aversion\x12\"\n" +
+	"\n" +
+	"expires_ms\x18\x06 \x01(\x03H\x01R\texpiresMs\x88\x01\x01B\x06\n" +
+	"\x04kindB\r\n" +
+	"\v_expires_ms\"&\n" +
+	"\bElements\x12\x1a\n" +
+	"\belements\x18\x01 \x03(\fR\belements\"\xa4\x01\n" +
+	"\x10ScanTableRequest\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\tR\x05table\x12'\n" +
+	"\x04from\x18\x02 \x01(\v2\x13.watershed.v1.ValueR\x04from\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12;\n" +
+	"\vconsistency\x18\x04 \x01(\x0e2\x19.watershed.v1.ConsistencyR\vconsistency\"W\n" +
+	"\x11ScanTableResponse\x120\n" +
+	"\x06values\x18\x01 \x03(\v2\x18.watershed.v1.TableValueR\x06values\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\bR\x03end*_\n" +
 	"\vConsistency\x12\x1b\n" +
 	"\x17CONSISTENCY_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18CONSISTENCY_LINEARIZABLE\x10\x01\x12\x15\n" +
-	"\x11CONSISTENCY_LOCAL\x10\x022\xcf\x01\n" +
+	"\x11CONSISTENCY_LOCAL\x10\x022\x80\x04\n" +
 	"\fStateService\x12:\n" +
 	"\x03Get\x12\x18.watershed.v1.GetRequest\x1a\x19.watershed.v1.GetResponse\x12?\n" +
 	"\x04Scan\x12\x19.watershed.v1.ScanRequest\x1a\x1a.watershed.v1.ScanResponse0\x01\x12B\n" +
-	"\x05Watch\x12\x1a.watershed.v1.WatchRequest\x1a\x1b.watershed.v1.WatchResponse0\x01BBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
+	"\x05Watch\x12\x1a.watershed.v1.WatchRequest\x1a\x1b.watershed.v1.WatchResponse0\x01\x12R\n" +
+	"\vOpenSession\x12 .watershed.v1.OpenSessionRequest\x1a!.watershed.v1.OpenSessionResponse\x12@\n" +
+	"\x05Write\x12\x1a.watershed.v1.WriteRequest\x1a\x1b.watershed.v1.WriteResponse\x12I\n" +
+	"\bGetValue\x12\x1d.watershed.v1.GetValueRequest\x1a\x1e.watershed.v1.GetValueResponse\x12N\n" +
+	"\tScanTable\x12\x1e.watershed.v1.ScanTableRequest\x1a\x1f.watershed.v1.ScanTableResponse0\x01BBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
 
 var (
 	file_watershed_v1_state_proto_rawDescOnce sync.Once
@@ -1306,24 +2541,39 @@ func file_watershed_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_watershed_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_watershed_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_watershed_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_watershed_v1_state_proto_goTypes = []any{
-	(Consistency)(0),      // 0: watershed.v1.Consistency
-	(*Value)(nil),         // 1: watershed.v1.Value
-	(*Row)(nil),           // 2: watershed.v1.Row
-	(*Columns)(nil),       // 3: watershed.v1.Columns
-	(*SourcePoint)(nil),   // 4: watershed.v1.SourcePoint
-	(*ShardState)(nil),    // 5: watershed.v1.ShardState
-	(*Selection)(nil),     // 6: watershed.v1.Selection
-	(*KeyFilter)(nil),     // 7: watershed.v1.KeyFilter
-	(*GetRequest)(nil),    // 8: watershed.v1.GetRequest
-	(*GetResponse)(nil),   // 9: watershed.v1.GetResponse
-	(*ScanRequest)(nil),   // 10: watershed.v1.ScanRequest
-	(*ScanResponse)(nil),  // 11: watershed.v1.ScanResponse
-	(*Rows)(nil),          // 12: watershed.v1.Rows
-	(*ScanSummary)(nil),   // 13: watershed.v1.ScanSummary
-	(*WatchRequest)(nil),  // 14: watershed.v1.WatchRequest
-	(*WatchResponse)(nil), // 15: watershed.v1.WatchResponse
+	(Consistency)(0),            // 0: watershed.v1.Consistency
+	(*Value)(nil),               // 1: watershed.v1.Value
+	(*Row)(nil),                 // 2: watershed.v1.Row
+	(*Columns)(nil),             // 3: watershed.v1.Columns
+	(*SourcePoint)(nil),         // 4: watershed.v1.SourcePoint
+	(*ShardState)(nil),          // 5: watershed.v1.ShardState
+	(*Selection)(nil),           // 6: watershed.v1.Selection
+	(*KeyFilter)(nil),           // 7: watershed.v1.KeyFilter
+	(*GetRequest)(nil),          // 8: watershed.v1.GetRequest
+	(*GetResponse)(nil),         // 9: watershed.v1.GetResponse
+	(*ScanRequest)(nil),         // 10: watershed.v1.ScanRequest
+	(*ScanResponse)(nil),        // 11: watershed.v1.ScanResponse
+	(*Rows)(nil),                // 12: watershed.v1.Rows
+	(*ScanSummary)(nil),         // 13: watershed.v1.ScanSummary
+	(*WatchRequest)(nil),        // 14: watershed.v1.WatchRequest
+	(*WatchResponse)(nil),       // 15: watershed.v1.WatchResponse
+	(*WriteSession)(nil),        // 16: watershed.v1.WriteSession
+	(*OpenSessionRequest)(nil),  // 17: watershed.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil), // 18: watershed.v1.OpenSessionResponse
+	(*OperationID)(nil),         // 19: watershed.v1.OperationID
+	(*Version)(nil),             // 20: watershed.v1.Version
+	(*WriteRequest)(nil),        // 21: watershed.v1.WriteRequest
+	(*CompareAndSet)(nil),       // 22: watershed.v1.CompareAndSet
+	(*Delete)(nil),              // 23: watershed.v1.Delete
+	(*WriteResponse)(nil),       // 24: watershed.v1.WriteResponse
+	(*GetValueRequest)(nil),     // 25: watershed.v1.GetValueRequest
+	(*GetValueResponse)(nil),    // 26: watershed.v1.GetValueResponse
+	(*TableValue)(nil),          // 27: watershed.v1.TableValue
+	(*Elements)(nil),            // 28: watershed.v1.Elements
+	(*ScanTableRequest)(nil),    // 29: watershed.v1.ScanTableRequest
+	(*ScanTableResponse)(nil),   // 30: watershed.v1.ScanTableResponse
 }
 var file_watershed_v1_state_proto_depIdxs = []int32{
 	1,  // 0: watershed.v1.Row.key:type_name -> watershed.v1.Value
@@ -1347,17 +2597,45 @@ var file_watershed_v1_state_proto_depIdxs = []int32{
 	3,  // 18: watershed.v1.WatchResponse.columns:type_name -> watershed.v1.Columns
 	2,  // 19: watershed.v1.WatchResponse.rows:type_name -> watershed.v1.Row
 	5,  // 20: watershed.v1.WatchResponse.shard:type_name -> watershed.v1.ShardState
-	8,  // 21: watershed.v1.StateService.Get:input_type -> watershed.v1.GetRequest
-	10, // 22: watershed.v1.StateService.Scan:input_type -> watershed.v1.ScanRequest
-	14, // 23: watershed.v1.StateService.Watch:input_type -> watershed.v1.WatchRequest
-	9,  // 24: watershed.v1.StateService.Get:output_type -> watershed.v1.GetResponse
-	11, // 25: watershed.v1.StateService.Scan:output_type -> watershed.v1.ScanResponse
-	15, // 26: watershed.v1.StateService.Watch:output_type -> watershed.v1.WatchResponse
-	24, // [24:27] is the sub-list for method output_type
-	21, // [21:24] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	16, // 21: watershed.v1.OpenSessionResponse.session:type_name -> watershed.v1.WriteSession
+	16, // 22: watershed.v1.OperationID.session:type_name -> watershed.v1.WriteSession
+	1,  // 23: watershed.v1.WriteRequest.key:type_name -> watershed.v1.Value
+	16, // 24: watershed.v1.WriteRequest.session:type_name -> watershed.v1.WriteSession
+	22, // 25: watershed.v1.WriteRequest.compare_and_set:type_name -> watershed.v1.CompareAndSet
+	23, // 26: watershed.v1.WriteRequest.delete:type_name -> watershed.v1.Delete
+	19, // 27: watershed.v1.WriteRequest.observed:type_name -> watershed.v1.OperationID
+	20, // 28: watershed.v1.CompareAndSet.version:type_name -> watershed.v1.Version
+	20, // 29: watershed.v1.WriteResponse.version:type_name -> watershed.v1.Version
+	1,  // 30: watershed.v1.GetValueRequest.key:type_name -> watershed.v1.Value
+	0,  // 31: watershed.v1.GetValueRequest.consistency:type_name -> watershed.v1.Consistency
+	27, // 32: watershed.v1.GetValueResponse.value:type_name -> watershed.v1.TableValue
+	19, // 33: watershed.v1.GetValueResponse.observed:type_name -> watershed.v1.OperationID
+	1,  // 34: watershed.v1.TableValue.key:type_name -> watershed.v1.Value
+	1,  // 35: watershed.v1.TableValue.count:type_name -> watershed.v1.Value
+	28, // 36: watershed.v1.TableValue.elements:type_name -> watershed.v1.Elements
+	20, // 37: watershed.v1.TableValue.version:type_name -> watershed.v1.Version
+	1,  // 38: watershed.v1.ScanTableRequest.from:type_name -> watershed.v1.Value
+	0,  // 39: watershed.v1.ScanTableRequest.consistency:type_name -> watershed.v1.Consistency
+	27, // 40: watershed.v1.ScanTableResponse.values:type_name -> watershed.v1.TableValue
+	8,  // 41: watershed.v1.StateService.Get:input_type -> watershed.v1.GetRequest
+	10, // 42: watershed.v1.StateService.Scan:input_type -> watershed.v1.ScanRequest
+	14, // 43: watershed.v1.StateService.Watch:input_type -> watershed.v1.WatchRequest
+	17, // 44: watershed.v1.StateService.OpenSession:input_type -> watershed.v1.OpenSessionRequest
+	21, // 45: watershed.v1.StateService.Write:input_type -> watershed.v1.WriteRequest
+	25, // 46: watershed.v1.StateService.GetValue:input_type -> watershed.v1.GetValueRequest
+	29, // 47: watershed.v1.StateService.ScanTable:input_type -> watershed.v1.ScanTableRequest
+	9,  // 48: watershed.v1.StateService.Get:output_type -> watershed.v1.GetResponse
+	11, // 49: watershed.v1.StateService.Scan:output_type -> watershed.v1.ScanResponse
+	15, // 50: watershed.v1.StateService.Watch:output_type -> watershed.v1.WatchResponse
+	18, // 51: watershed.v1.StateService.OpenSession:output_type -> watershed.v1.OpenSessionResponse
+	24, // 52: watershed.v1.StateService.Write:output_type -> watershed.v1.WriteResponse
+	26, // 53: watershed.v1.StateService.GetValue:output_type -> watershed.v1.GetValueResponse
+	30, // 54: watershed.v1.StateService.ScanTable:output_type -> watershed.v1.ScanTableResponse
+	48, // [48:55] is the sub-list for method output_type
+	41, // [41:48] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_watershed_v1_state_proto_init() }
@@ -1379,13 +2657,32 @@ func file_watershed_v1_state_proto_init() {
 		(*ScanResponse_Rows)(nil),
 		(*ScanResponse_Summary)(nil),
 	}
+	file_watershed_v1_state_proto_msgTypes[20].OneofWrappers = []any{
+		(*WriteRequest_Put)(nil),
+		(*WriteRequest_CompareAndSet)(nil),
+		(*WriteRequest_Delete)(nil),
+		(*WriteRequest_Increment)(nil),
+		(*WriteRequest_Add)(nil),
+		(*WriteRequest_Remove)(nil),
+	}
+	file_watershed_v1_state_proto_msgTypes[21].OneofWrappers = []any{
+		(*CompareAndSet_Version)(nil),
+		(*CompareAndSet_Value)(nil),
+		(*CompareAndSet_Absent)(nil),
+	}
+	file_watershed_v1_state_proto_msgTypes[24].OneofWrappers = []any{}
+	file_watershed_v1_state_proto_msgTypes[26].OneofWrappers = []any{
+		(*TableValue_Bytes)(nil),
+		(*TableValue_Count)(nil),
+		(*TableValue_Elements)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_v1_state_proto_rawDesc), len(file_watershed_v1_state_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,16 +21,21 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	StateService_Get_FullMethodName   = "/watershed.v1.StateService/Get"
-	StateService_Scan_FullMethodName  = "/watershed.v1.StateService/Scan"
-	StateService_Watch_FullMethodName = "/watershed.v1.StateService/Watch"
+	StateService_Get_FullMethodName         = "/watershed.v1.StateService/Get"
+	StateService_Scan_FullMethodName        = "/watershed.v1.StateService/Scan"
+	StateService_Watch_FullMethodName       = "/watershed.v1.StateService/Watch"
+	StateService_OpenSession_FullMethodName = "/watershed.v1.StateService/OpenSession"
+	StateService_Write_FullMethodName       = "/watershed.v1.StateService/Write"
+	StateService_GetValue_FullMethodName    = "/watershed.v1.StateService/GetValue"
+	StateService_ScanTable_FullMethodName   = "/watershed.v1.StateService/ScanTable"
 )
 
 // StateServiceClient is the client API for StateService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// StateService reads what the shards hold: rows of windows, with the points they reflect.
+// StateService reads what the shards hold, rows of windows with the points they reflect and values of tables, and writes
+// values of tables.
 type StateServiceClient interface {
 	// Get returns the rows of one key.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
@@ -39,6 +44,17 @@ type StateServiceClient interface {
 	// Watch streams a row for each change from now on, until the caller hangs up. A slow reader sees the latest row of a
 	// key, not each step to it.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
+	// OpenSession begins a session of writes in the answering node's region.
+	OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error)
+	// Write takes one operation on a key of a table. It counts once, however often it is tried under its session and
+	// sequence, and wherever. After an error that is UNAVAILABLE, DEADLINE_EXCEEDED or CANCELLED it may have been taken, but
+	// for UNAVAILABLE with the reason "not the leader" beside it; trying it again, the same, tells. ABORTED says that its
+	// session has ended and that nobody knows any more; any other error that nothing was taken.
+	Write(ctx context.Context, in *WriteRequest, opts ...grpc.CallOption) (*WriteResponse, error)
+	// GetValue returns the value of a key of a table, as the answering node's region has it.
+	GetValue(ctx context.Context, in *GetValueRequest, opts ...grpc.CallOption) (*GetValueResponse, error)
+	// ScanTable streams the keys of a table and their values in order of keys, each as it was at some moment of the call.
+	ScanTable(ctx context.Context, in *ScanTableRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScanTableResponse], error)
 }
 
 type stateServiceClient struct {
@@ -97,11 +113,61 @@ func (c *stateServiceClient) Watch(ctx context.Context, in *WatchRequest, opts .
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type StateService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 
+func (c *stateServiceClient) OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OpenSessionResponse)
+	err := c.cc.Invoke(ctx, StateService_OpenSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *stateServiceClient) Write(ctx context.Context, in *WriteRequest, opts ...grpc.CallOption) (*WriteResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WriteResponse)
+	err := c.cc.Invoke(ctx, StateService_Write_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *stateServiceClient) GetValue(ctx context.Context, in *GetValueRequest, opts ...grpc.CallOption) (*GetValueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetValueResponse)
+	err := c.cc.Invoke(ctx, StateService_GetValue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *stateServiceClient) ScanTable(ctx context.Context, in *ScanTableRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScanTableResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &StateService_ServiceDesc.Streams[2], StateService_ScanTable_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ScanTableRequest, ScanTableResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type StateService_ScanTableClient = grpc.ServerStreamingClient[ScanTableResponse]
+
 // StateServiceServer is the server API for StateService service.
 // All implementations must embed UnimplementedStateServiceServer
 // for forward compatibility.
 //
-// StateService reads what the shards hold: rows of windows, with the points they reflect.
+// StateService reads what the shards hold, rows of windows with the points they reflect and values of tables, and writes
+// values of tables.
 type StateServiceServer interface {
 	// Get returns the rows of one key.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
@@ -110,6 +176,17 @@ type StateServiceServer interface {
 	// Watch streams a row for each change from now on, until the caller hangs up. A slow reader sees the latest row of a
 	// key, not each step to it.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
+	// OpenSession begins a session of writes in the answering node's region.
+	OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error)
+	// Write takes one operation on a key of a table. It counts once, however often it is tried under its session and
+	// sequence, and wherever. After an error that is UNAVAILABLE, DEADLINE_EXCEEDED or CANCELLED it may have been taken, but
+	// for UNAVAILABLE with the reason "not the leader" beside it; trying it again, the same, tells. ABORTED says that its
+	// session has ended and that nobody knows any more; any other error that nothing was taken.
+	Write(context.Context, *WriteRequest) (*WriteResponse, error)
+	// GetValue returns the value of a key of a table, as the answering node's region has it.
+	GetValue(context.Context, *GetValueRequest) (*GetValueResponse, error)
+	// ScanTable streams the keys of a table and their values in order of keys, each as it was at some moment of the call.
+	ScanTable(*ScanTableRequest, grpc.ServerStreamingServer[ScanTableResponse]) error
 	mustEmbedUnimplementedStateServiceServer()
 }
 
@@ -128,6 +205,18 @@ func (UnimplementedStateServiceServer) Scan(*ScanRequest, grpc.ServerStreamingSe
 }
 func (UnimplementedStateServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedStateServiceServer) OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OpenSession not implemented")
+}
+func (UnimplementedStateServiceServer) Write(context.Context, *WriteRequest) (*WriteResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Write not implemented")
+}
+func (UnimplementedStateServiceServer) GetValue(context.Context, *GetValueRequest) (*GetValueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetValue not implemented")
+}
+func (UnimplementedStateServiceServer) ScanTable(*ScanTableRequest, grpc.ServerStreamingServer[ScanTableResponse]) error {
+	return status.Error(codes.Unimplemented, "method ScanTable not implemented")
 }
 func (UnimplementedStateServiceServer) mustEmbedUnimplementedStateServiceServer() {}
 func (UnimplementedStateServiceServer) testEmbeddedByValue()                      {}
@@ -190,6 +279,71 @@ func _StateService_Watch_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type StateService_WatchServer = grpc.ServerStreamingServer[WatchResponse]
 
+func _StateService_OpenSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OpenSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StateServiceServer).OpenSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: StateService_OpenSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StateServiceServer).OpenSession(ctx, req.(*OpenSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _StateService_Write_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WriteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StateServiceServer).Write(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: StateService_Write_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StateServiceServer).Write(ctx, req.(*WriteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _StateService_GetValue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetValueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StateServiceServer).GetValue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: StateService_GetValue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StateServiceServer).GetValue(ctx, req.(*GetValueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _StateService_ScanTable_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ScanTableRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(StateServiceServer).ScanTable(m, &grpc.GenericServerStream[ScanTableRequest, ScanTableResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type StateService_ScanTableServer = grpc.ServerStreamingServer[ScanTableResponse]
+
 // StateService_ServiceDesc is the grpc.ServiceDesc for StateService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -201,6 +355,18 @@ var StateService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Get",
 			Handler:    _StateService_Get_Handler,
 		},
+		{
+			MethodName: "OpenSession",
+			Handler:    _StateService_OpenSession_Handler,
+		},
+		{
+			MethodName: "Write",
+			Handler:    _StateService_Write_Handler,
+		},
+		{
+			MethodName: "GetValue",
+			Handler:    _StateService_GetValue_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -211,6 +377,11 @@ var StateService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Watch",
 			Handler:       _StateService_Watch_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ScanTable",
+			Handler:       _StateService_ScanTable_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -831,6 +831,166 @@ func (x *ReadResponse) GetEnd() bool {
 	return false
 }
 
+type ReadTableRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Table         []byte                 `protobuf:"bytes,3,opt,name=table,proto3" json:"table,omitempty"`           // id
+	Key           []byte                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`               // encoded; none: a page of keys
+	From          []byte                 `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`             // of a page: the least encoded key
+	Local         bool                   `protobuf:"varint,6,opt,name=local,proto3" json:"local,omitempty"`          // any replica
+	Element       []byte                 `protobuf:"bytes,7,opt,name=element,proto3,oneof" json:"element,omitempty"` // see GetValueRequest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadTableRequest) Reset() {
+	*x = ReadTableRequest{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadTableRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadTableRequest) ProtoMessage() {}
+
+func (x *ReadTableRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadTableRequest.ProtoReflect.Descriptor instead.
+func (*ReadTableRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReadTableRequest) GetDeployment() string {
+	if x != nil {
+		return x.Deployment
+	}
+	return ""
+}
+
+func (x *ReadTableRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ReadTableRequest) GetTable() []byte {
+	if x != nil {
+		return x.Table
+	}
+	return nil
+}
+
+func (x *ReadTableRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ReadTableRequest) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ReadTableRequest) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+func (x *ReadTableRequest) GetElement() []byte {
+	if x != nil {
+		return x.Element
+	}
+	return nil
+}
+
+type ReadTableResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        []*v1.TableValue       `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	Keys          [][]byte               `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`     // encoded, of the values
+	Next          []byte                 `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"`     // of a page: where the next one begins, none at the end
+	Answer        *v1.GetValueResponse   `protobuf:"bytes,4,opt,name=answer,proto3" json:"answer,omitempty"` // of a key
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadTableResponse) Reset() {
+	*x = ReadTableResponse{}
+	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadTableResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadTableResponse) ProtoMessage() {}
+
+func (x *ReadTableResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadTableResponse.ProtoReflect.Descriptor instead.
+func (*ReadTableResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReadTableResponse) GetValues() []*v1.TableValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *ReadTableResponse) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ReadTableResponse) GetNext() []byte {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *ReadTableResponse) GetAnswer() *v1.GetValueResponse {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
 type StandRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deployment    string                 `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
@@ -842,7 +1002,7 @@ type StandRequest struct {
 
 func (x *StandRequest) Reset() {
 	*x = StandRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1014,7 @@ func (x *StandRequest) String() string {
 func (*StandRequest) ProtoMessage() {}
 
 func (x *StandRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[11]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +1027,7 @@ func (x *StandRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandRequest.ProtoReflect.Descriptor instead.
 func (*StandRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{11}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StandRequest) GetDeployment() string {
@@ -901,7 +1061,7 @@ type StandResponse struct {
 
 func (x *StandResponse) Reset() {
 	*x = StandResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1073,7 @@ func (x *StandResponse) String() string {
 func (*StandResponse) ProtoMessage() {}
 
 func (x *StandResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[12]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1086,7 @@ func (x *StandResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandResponse.ProtoReflect.Descriptor instead.
 func (*StandResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{12}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StandResponse) GetState() *v1.ShardState {
@@ -952,7 +1112,7 @@ type ObserveRequest struct {
 
 func (x *ObserveRequest) Reset() {
 	*x = ObserveRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1124,7 @@ func (x *ObserveRequest) String() string {
 func (*ObserveRequest) ProtoMessage() {}
 
 func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[13]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1137,7 @@ func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
 func (*ObserveRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{13}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ObserveRequest) GetDeployment() string {
@@ -996,7 +1156,7 @@ type ObserveResponse struct {
 
 func (x *ObserveResponse) Reset() {
 	*x = ObserveResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1168,7 @@ func (x *ObserveResponse) String() string {
 func (*ObserveResponse) ProtoMessage() {}
 
 func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[14]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1181,7 @@ func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveResponse.ProtoReflect.Descriptor instead.
 func (*ObserveResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{14}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ObserveResponse) GetGroups() []*GroupView {
@@ -1047,7 +1207,7 @@ type GroupView struct {
 
 func (x *GroupView) Reset() {
 	*x = GroupView{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1219,7 @@ func (x *GroupView) String() string {
 func (*GroupView) ProtoMessage() {}
 
 func (x *GroupView) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[15]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1232,7 @@ func (x *GroupView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupView.ProtoReflect.Descriptor instead.
 func (*GroupView) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{15}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GroupView) GetShard() uint32 {
@@ -1134,7 +1294,7 @@ type Seat struct {
 
 func (x *Seat) Reset() {
 	*x = Seat{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1306,7 @@ func (x *Seat) String() string {
 func (*Seat) ProtoMessage() {}
 
 func (x *Seat) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[16]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1319,7 @@ func (x *Seat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seat.ProtoReflect.Descriptor instead.
 func (*Seat) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{16}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Seat) GetNode() string {
@@ -1190,7 +1350,7 @@ type AlterRequest struct {
 
 func (x *AlterRequest) Reset() {
 	*x = AlterRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1362,7 @@ func (x *AlterRequest) String() string {
 func (*AlterRequest) ProtoMessage() {}
 
 func (x *AlterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[17]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1375,7 @@ func (x *AlterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterRequest.ProtoReflect.Descriptor instead.
 func (*AlterRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{17}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AlterRequest) GetDeployment() string {
@@ -1268,7 +1428,7 @@ type AlterResponse struct {
 
 func (x *AlterResponse) Reset() {
 	*x = AlterResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[18]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1440,7 @@ func (x *AlterResponse) String() string {
 func (*AlterResponse) ProtoMessage() {}
 
 func (x *AlterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[18]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1453,7 @@ func (x *AlterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterResponse.ProtoReflect.Descriptor instead.
 func (*AlterResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{18}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{20}
 }
 
 type PlacementRequest struct {
@@ -1305,7 +1465,7 @@ type PlacementRequest struct {
 
 func (x *PlacementRequest) Reset() {
 	*x = PlacementRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[19]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1477,7 @@ func (x *PlacementRequest) String() string {
 func (*PlacementRequest) ProtoMessage() {}
 
 func (x *PlacementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[19]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1490,7 @@ func (x *PlacementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementRequest.ProtoReflect.Descriptor instead.
 func (*PlacementRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{19}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PlacementRequest) GetDeployment() string {
@@ -1349,7 +1509,7 @@ type PlacementResponse struct {
 
 func (x *PlacementResponse) Reset() {
 	*x = PlacementResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[20]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1521,7 @@ func (x *PlacementResponse) String() string {
 func (*PlacementResponse) ProtoMessage() {}
 
 func (x *PlacementResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[20]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1534,7 @@ func (x *PlacementResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementResponse.ProtoReflect.Descriptor instead.
 func (*PlacementResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{20}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PlacementResponse) GetTable() []byte {
@@ -1396,7 +1556,7 @@ type WorkerReport struct {
 
 func (x *WorkerReport) Reset() {
 	*x = WorkerReport{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[21]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1568,7 @@ func (x *WorkerReport) String() string {
 func (*WorkerReport) ProtoMessage() {}
 
 func (x *WorkerReport) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[21]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1581,7 @@ func (x *WorkerReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerReport.ProtoReflect.Descriptor instead.
 func (*WorkerReport) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{21}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WorkerReport) GetDeployment() string {
@@ -1466,7 +1626,7 @@ type SourceReport struct {
 
 func (x *SourceReport) Reset() {
 	*x = SourceReport{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[22]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1638,7 @@ func (x *SourceReport) String() string {
 func (*SourceReport) ProtoMessage() {}
 
 func (x *SourceReport) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[22]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1651,7 @@ func (x *SourceReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceReport.ProtoReflect.Descriptor instead.
 func (*SourceReport) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{22}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SourceReport) GetGeneration() []byte {
@@ -1547,7 +1707,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[23]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1719,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[23]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +1732,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{23}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Assignment) GetRevision() uint64 {
@@ -1607,7 +1767,7 @@ type JobAssignment struct {
 
 func (x *JobAssignment) Reset() {
 	*x = JobAssignment{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[24]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1779,7 @@ func (x *JobAssignment) String() string {
 func (*JobAssignment) ProtoMessage() {}
 
 func (x *JobAssignment) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[24]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1792,7 @@ func (x *JobAssignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobAssignment.ProtoReflect.Descriptor instead.
 func (*JobAssignment) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{24}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JobAssignment) GetGeneration() []byte {
@@ -1667,7 +1827,7 @@ type AssignedSource struct {
 
 func (x *AssignedSource) Reset() {
 	*x = AssignedSource{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[25]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +1839,7 @@ func (x *AssignedSource) String() string {
 func (*AssignedSource) ProtoMessage() {}
 
 func (x *AssignedSource) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[25]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +1852,7 @@ func (x *AssignedSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedSource.ProtoReflect.Descriptor instead.
 func (*AssignedSource) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{25}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AssignedSource) GetSource() []byte {
@@ -1730,7 +1890,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[26]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1902,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[26]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1915,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{26}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UploadRequest) GetDeployment() string {
@@ -1814,7 +1974,7 @@ type UploadResponse struct {
 
 func (x *UploadResponse) Reset() {
 	*x = UploadResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[27]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1986,7 @@ func (x *UploadResponse) String() string {
 func (*UploadResponse) ProtoMessage() {}
 
 func (x *UploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[27]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1999,7 @@ func (x *UploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadResponse.ProtoReflect.Descriptor instead.
 func (*UploadResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{27}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UploadResponse) GetOutcome() UploadOutcome {
@@ -1894,7 +2054,7 @@ type VouchRequest struct {
 
 func (x *VouchRequest) Reset() {
 	*x = VouchRequest{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[28]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2066,7 @@ func (x *VouchRequest) String() string {
 func (*VouchRequest) ProtoMessage() {}
 
 func (x *VouchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[28]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2079,7 @@ func (x *VouchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VouchRequest.ProtoReflect.Descriptor instead.
 func (*VouchRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{28}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *VouchRequest) GetDeployment() string {
@@ -1945,7 +2105,7 @@ type VouchResponse struct {
 
 func (x *VouchResponse) Reset() {
 	*x = VouchResponse{}
-	mi := &file_watershed_region_v1_region_proto_msgTypes[29]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2117,7 @@ func (x *VouchResponse) String() string {
 func (*VouchResponse) ProtoMessage() {}
 
 func (x *VouchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_region_v1_region_proto_msgTypes[29]
+	mi := &file_watershed_region_v1_region_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2130,7 @@ func (x *VouchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VouchResponse.ProtoReflect.Descriptor instead.
 func (*VouchResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{29}
+	return file_watershed_region_v1_region_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *VouchResponse) GetKnown() bool {
@@ -2049,7 +2209,24 @@ const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"\x05state\x18\x01 \x01(\v2\x18.watershed.v1.ShardStateR\x05state\x12%\n" +
 	"\x04rows\x18\x02 \x03(\v2\x11.watershed.v1.RowR\x04rows\x12\x12\n" +
 	"\x04keys\x18\x03 \x03(\fR\x04keys\x12\x10\n" +
-	"\x03end\x18\x04 \x01(\bR\x03end\"d\n" +
+	"\x03end\x18\x04 \x01(\bR\x03end\"\xc5\x01\n" +
+	"\x10ReadTableRequest\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\tR\n" +
+	"deployment\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x14\n" +
+	"\x05table\x18\x03 \x01(\fR\x05table\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\fR\x03key\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\fR\x04from\x12\x14\n" +
+	"\x05local\x18\x06 \x01(\bR\x05local\x12\x1d\n" +
+	"\aelement\x18\a \x01(\fH\x00R\aelement\x88\x01\x01B\n" +
+	"\n" +
+	"\b_element\"\xa5\x01\n" +
+	"\x11ReadTableResponse\x120\n" +
+	"\x06values\x18\x01 \x03(\v2\x18.watershed.v1.TableValueR\x06values\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\fR\x04keys\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\fR\x04next\x126\n" +
+	"\x06answer\x18\x04 \x01(\v2\x1e.watershed.v1.GetValueResponseR\x06answer\"d\n" +
 	"\fStandRequest\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\tR\n" +
@@ -2160,12 +2337,13 @@ const file_watershed_region_v1_region_proto_rawDesc = "" +
 	"\x13UPLOAD_OUTCOME_DONE\x10\x01\x12\x1a\n" +
 	"\x16UPLOAD_OUTCOME_DEPOSED\x10\x02\x12\x19\n" +
 	"\x15UPLOAD_OUTCOME_BEHIND\x10\x03\x12\x19\n" +
-	"\x15UPLOAD_OUTCOME_FAILED\x10\x042\xfe\x05\n" +
+	"\x15UPLOAD_OUTCOME_FAILED\x10\x042\xda\x06\n" +
 	"\fShardService\x12Q\n" +
 	"\x06Points\x12\".watershed.region.v1.PointsRequest\x1a#.watershed.region.v1.PointsResponse\x12T\n" +
 	"\aAdvance\x12#.watershed.region.v1.AdvanceRequest\x1a$.watershed.region.v1.AdvanceResponse\x12T\n" +
 	"\aPropose\x12#.watershed.region.v1.ProposeRequest\x1a$.watershed.region.v1.ProposeResponse\x12M\n" +
-	"\x04Read\x12 .watershed.region.v1.ReadRequest\x1a!.watershed.region.v1.ReadResponse0\x01\x12N\n" +
+	"\x04Read\x12 .watershed.region.v1.ReadRequest\x1a!.watershed.region.v1.ReadResponse0\x01\x12Z\n" +
+	"\tReadTable\x12%.watershed.region.v1.ReadTableRequest\x1a&.watershed.region.v1.ReadTableResponse\x12N\n" +
 	"\x05Chain\x12!.watershed.region.v1.ChainRequest\x1a\".watershed.region.v1.ChainResponse\x12N\n" +
 	"\x05Stand\x12!.watershed.region.v1.StandRequest\x1a\".watershed.region.v1.StandResponse\x12T\n" +
 	"\aObserve\x12#.watershed.region.v1.ObserveRequest\x1a$.watershed.region.v1.ObserveResponse\x12N\n" +
@@ -2190,86 +2368,94 @@ func file_watershed_region_v1_region_proto_rawDescGZIP() []byte {
 }
 
 var file_watershed_region_v1_region_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_watershed_region_v1_region_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_watershed_region_v1_region_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_watershed_region_v1_region_proto_goTypes = []any{
-	(Outcome)(0),              // 0: watershed.region.v1.Outcome
-	(UploadOutcome)(0),        // 1: watershed.region.v1.UploadOutcome
-	(*ChainRequest)(nil),      // 2: watershed.region.v1.ChainRequest
-	(*ChainResponse)(nil),     // 3: watershed.region.v1.ChainResponse
-	(*PointsRequest)(nil),     // 4: watershed.region.v1.PointsRequest
-	(*PointsResponse)(nil),    // 5: watershed.region.v1.PointsResponse
-	(*AdvanceRequest)(nil),    // 6: watershed.region.v1.AdvanceRequest
-	(*AdvanceResponse)(nil),   // 7: watershed.region.v1.AdvanceResponse
-	(*ProposeRequest)(nil),    // 8: watershed.region.v1.ProposeRequest
-	(*ProposeResponse)(nil),   // 9: watershed.region.v1.ProposeResponse
-	(*Result)(nil),            // 10: watershed.region.v1.Result
-	(*ReadRequest)(nil),       // 11: watershed.region.v1.ReadRequest
-	(*ReadResponse)(nil),      // 12: watershed.region.v1.ReadResponse
-	(*StandRequest)(nil),      // 13: watershed.region.v1.StandRequest
-	(*StandResponse)(nil),     // 14: watershed.region.v1.StandResponse
-	(*ObserveRequest)(nil),    // 15: watershed.region.v1.ObserveRequest
-	(*ObserveResponse)(nil),   // 16: watershed.region.v1.ObserveResponse
-	(*GroupView)(nil),         // 17: watershed.region.v1.GroupView
-	(*Seat)(nil),              // 18: watershed.region.v1.Seat
-	(*AlterRequest)(nil),      // 19: watershed.region.v1.AlterRequest
-	(*AlterResponse)(nil),     // 20: watershed.region.v1.AlterResponse
-	(*PlacementRequest)(nil),  // 21: watershed.region.v1.PlacementRequest
-	(*PlacementResponse)(nil), // 22: watershed.region.v1.PlacementResponse
-	(*WorkerReport)(nil),      // 23: watershed.region.v1.WorkerReport
-	(*SourceReport)(nil),      // 24: watershed.region.v1.SourceReport
-	(*Assignment)(nil),        // 25: watershed.region.v1.Assignment
-	(*JobAssignment)(nil),     // 26: watershed.region.v1.JobAssignment
-	(*AssignedSource)(nil),    // 27: watershed.region.v1.AssignedSource
-	(*UploadRequest)(nil),     // 28: watershed.region.v1.UploadRequest
-	(*UploadResponse)(nil),    // 29: watershed.region.v1.UploadResponse
-	(*VouchRequest)(nil),      // 30: watershed.region.v1.VouchRequest
-	(*VouchResponse)(nil),     // 31: watershed.region.v1.VouchResponse
-	(*v1.ScanRequest)(nil),    // 32: watershed.v1.ScanRequest
-	(*v1.ShardState)(nil),     // 33: watershed.v1.ShardState
-	(*v1.Row)(nil),            // 34: watershed.v1.Row
+	(Outcome)(0),                // 0: watershed.region.v1.Outcome
+	(UploadOutcome)(0),          // 1: watershed.region.v1.UploadOutcome
+	(*ChainRequest)(nil),        // 2: watershed.region.v1.ChainRequest
+	(*ChainResponse)(nil),       // 3: watershed.region.v1.ChainResponse
+	(*PointsRequest)(nil),       // 4: watershed.region.v1.PointsRequest
+	(*PointsResponse)(nil),      // 5: watershed.region.v1.PointsResponse
+	(*AdvanceRequest)(nil),      // 6: watershed.region.v1.AdvanceRequest
+	(*AdvanceResponse)(nil),     // 7: watershed.region.v1.AdvanceResponse
+	(*ProposeRequest)(nil),      // 8: watershed.region.v1.ProposeRequest
+	(*ProposeResponse)(nil),     // 9: watershed.region.v1.ProposeResponse
+	(*Result)(nil),              // 10: watershed.region.v1.Result
+	(*ReadRequest)(nil),         // 11: watershed.region.v1.ReadRequest
+	(*ReadResponse)(nil),        // 12: watershed.region.v1.ReadResponse
+	(*ReadTableRequest)(nil),    // 13: watershed.region.v1.ReadTableRequest
+	(*ReadTableResponse)(nil),   // 14: watershed.region.v1.ReadTableResponse
+	(*StandRequest)(nil),        // 15: watershed.region.v1.StandRequest
+	(*StandResponse)(nil),       // 16: watershed.region.v1.StandResponse
+	(*ObserveRequest)(nil),      // 17: watershed.region.v1.ObserveRequest
+	(*ObserveResponse)(nil),     // 18: watershed.region.v1.ObserveResponse
+	(*GroupView)(nil),           // 19: watershed.region.v1.GroupView
+	(*Seat)(nil),                // 20: watershed.region.v1.Seat
+	(*AlterRequest)(nil),        // 21: watershed.region.v1.AlterRequest
+	(*AlterResponse)(nil),       // 22: watershed.region.v1.AlterResponse
+	(*PlacementRequest)(nil),    // 23: watershed.region.v1.PlacementRequest
+	(*PlacementResponse)(nil),   // 24: watershed.region.v1.PlacementResponse
+	(*WorkerReport)(nil),        // 25: watershed.region.v1.WorkerReport
+	(*SourceReport)(nil),        // 26: watershed.region.v1.SourceReport
+	(*Assignment)(nil),          // 27: watershed.region.v1.Assignment
+	(*JobAssignment)(nil),       // 28: watershed.region.v1.JobAssignment
+	(*AssignedSource)(nil),      // 29: watershed.region.v1.AssignedSource
+	(*UploadRequest)(nil),       // 30: watershed.region.v1.UploadRequest
+	(*UploadResponse)(nil),      // 31: watershed.region.v1.UploadResponse
+	(*VouchRequest)(nil),        // 32: watershed.region.v1.VouchRequest
+	(*VouchResponse)(nil),       // 33: watershed.region.v1.VouchResponse
+	(*v1.ScanRequest)(nil),      // 34: watershed.v1.ScanRequest
+	(*v1.ShardState)(nil),       // 35: watershed.v1.ShardState
+	(*v1.Row)(nil),              // 36: watershed.v1.Row
+	(*v1.TableValue)(nil),       // 37: watershed.v1.TableValue
+	(*v1.GetValueResponse)(nil), // 38: watershed.v1.GetValueResponse
 }
 var file_watershed_region_v1_region_proto_depIdxs = []int32{
 	0,  // 0: watershed.region.v1.AdvanceResponse.outcome:type_name -> watershed.region.v1.Outcome
 	10, // 1: watershed.region.v1.ProposeResponse.result:type_name -> watershed.region.v1.Result
-	32, // 2: watershed.region.v1.ReadRequest.scan:type_name -> watershed.v1.ScanRequest
-	33, // 3: watershed.region.v1.ReadResponse.state:type_name -> watershed.v1.ShardState
-	34, // 4: watershed.region.v1.ReadResponse.rows:type_name -> watershed.v1.Row
-	33, // 5: watershed.region.v1.StandResponse.state:type_name -> watershed.v1.ShardState
-	17, // 6: watershed.region.v1.ObserveResponse.groups:type_name -> watershed.region.v1.GroupView
-	18, // 7: watershed.region.v1.GroupView.seats:type_name -> watershed.region.v1.Seat
-	24, // 8: watershed.region.v1.WorkerReport.sources:type_name -> watershed.region.v1.SourceReport
-	26, // 9: watershed.region.v1.Assignment.jobs:type_name -> watershed.region.v1.JobAssignment
-	27, // 10: watershed.region.v1.JobAssignment.sources:type_name -> watershed.region.v1.AssignedSource
-	1,  // 11: watershed.region.v1.UploadResponse.outcome:type_name -> watershed.region.v1.UploadOutcome
-	4,  // 12: watershed.region.v1.ShardService.Points:input_type -> watershed.region.v1.PointsRequest
-	6,  // 13: watershed.region.v1.ShardService.Advance:input_type -> watershed.region.v1.AdvanceRequest
-	8,  // 14: watershed.region.v1.ShardService.Propose:input_type -> watershed.region.v1.ProposeRequest
-	11, // 15: watershed.region.v1.ShardService.Read:input_type -> watershed.region.v1.ReadRequest
-	2,  // 16: watershed.region.v1.ShardService.Chain:input_type -> watershed.region.v1.ChainRequest
-	13, // 17: watershed.region.v1.ShardService.Stand:input_type -> watershed.region.v1.StandRequest
-	15, // 18: watershed.region.v1.ShardService.Observe:input_type -> watershed.region.v1.ObserveRequest
-	19, // 19: watershed.region.v1.ShardService.Alter:input_type -> watershed.region.v1.AlterRequest
-	21, // 20: watershed.region.v1.ShardService.Placement:input_type -> watershed.region.v1.PlacementRequest
-	23, // 21: watershed.region.v1.CoordinatorService.Work:input_type -> watershed.region.v1.WorkerReport
-	28, // 22: watershed.region.v1.CheckpointService.Upload:input_type -> watershed.region.v1.UploadRequest
-	30, // 23: watershed.region.v1.CheckpointService.Vouch:input_type -> watershed.region.v1.VouchRequest
-	5,  // 24: watershed.region.v1.ShardService.Points:output_type -> watershed.region.v1.PointsResponse
-	7,  // 25: watershed.region.v1.ShardService.Advance:output_type -> watershed.region.v1.AdvanceResponse
-	9,  // 26: watershed.region.v1.ShardService.Propose:output_type -> watershed.region.v1.ProposeResponse
-	12, // 27: watershed.region.v1.ShardService.Read:output_type -> watershed.region.v1.ReadResponse
-	3,  // 28: watershed.region.v1.ShardService.Chain:output_type -> watershed.region.v1.ChainResponse
-	14, // 29: watershed.region.v1.ShardService.Stand:output_type -> watershed.region.v1.StandResponse
-	16, // 30: watershed.region.v1.ShardService.Observe:output_type -> watershed.region.v1.ObserveResponse
-	20, // 31: watershed.region.v1.ShardService.Alter:output_type -> watershed.region.v1.AlterResponse
-	22, // 32: watershed.region.v1.ShardService.Placement:output_type -> watershed.region.v1.PlacementResponse
-	25, // 33: watershed.region.v1.CoordinatorService.Work:output_type -> watershed.region.v1.Assignment
-	29, // 34: watershed.region.v1.CheckpointService.Upload:output_type -> watershed.region.v1.UploadResponse
-	31, // 35: watershed.region.v1.CheckpointService.Vouch:output_type -> watershed.region.v1.VouchResponse
-	24, // [24:36] is the sub-list for method output_type
-	12, // [12:24] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	34, // 2: watershed.region.v1.ReadRequest.scan:type_name -> watershed.v1.ScanRequest
+	35, // 3: watershed.region.v1.ReadResponse.state:type_name -> watershed.v1.ShardState
+	36, // 4: watershed.region.v1.ReadResponse.rows:type_name -> watershed.v1.Row
+	37, // 5: watershed.region.v1.ReadTableResponse.values:type_name -> watershed.v1.TableValue
+	38, // 6: watershed.region.v1.ReadTableResponse.answer:type_name -> watershed.v1.GetValueResponse
+	35, // 7: watershed.region.v1.StandResponse.state:type_name -> watershed.v1.ShardState
+	19, // 8: watershed.region.v1.ObserveResponse.groups:type_name -> watershed.region.v1.GroupView
+	20, // 9: watershed.region.v1.GroupView.seats:type_name -> watershed.region.v1.Seat
+	26, // 10: watershed.region.v1.WorkerReport.sources:type_name -> watershed.region.v1.SourceReport
+	28, // 11: watershed.region.v1.Assignment.jobs:type_name -> watershed.region.v1.JobAssignment
+	29, // 12: watershed.region.v1.JobAssignment.sources:type_name -> watershed.region.v1.AssignedSource
+	1,  // 13: watershed.region.v1.UploadResponse.outcome:type_name -> watershed.region.v1.UploadOutcome
+	4,  // 14: watershed.region.v1.ShardService.Points:input_type -> watershed.region.v1.PointsRequest
+	6,  // 15: watershed.region.v1.ShardService.Advance:input_type -> watershed.region.v1.AdvanceRequest
+	8,  // 16: watershed.region.v1.ShardService.Propose:input_type -> watershed.region.v1.ProposeRequest
+	11, // 17: watershed.region.v1.ShardService.Read:input_type -> watershed.region.v1.ReadRequest
+	13, // 18: watershed.region.v1.ShardService.ReadTable:input_type -> watershed.region.v1.ReadTableRequest
+	2,  // 19: watershed.region.v1.ShardService.Chain:input_type -> watershed.region.v1.ChainRequest
+	15, // 20: watershed.region.v1.ShardService.Stand:input_type -> watershed.region.v1.StandRequest
+	17, // 21: watershed.region.v1.ShardService.Observe:input_type -> watershed.region.v1.ObserveRequest
+	21, // 22: watershed.region.v1.ShardService.Alter:input_type -> watershed.region.v1.AlterRequest
+	23, // 23: watershed.region.v1.ShardService.Placement:input_type -> watershed.region.v1.PlacementRequest
+	25, // 24: watershed.region.v1.CoordinatorService.Work:input_type -> watershed.region.v1.WorkerReport
+	30, // 25: watershed.region.v1.CheckpointService.Upload:input_type -> watershed.region.v1.UploadRequest
+	32, // 26: watershed.region.v1.CheckpointService.Vouch:input_type -> watershed.region.v1.VouchRequest
+	5,  // 27: watershed.region.v1.ShardService.Points:output_type -> watershed.region.v1.PointsResponse
+	7,  // 28: watershed.region.v1.ShardService.Advance:output_type -> watershed.region.v1.AdvanceResponse
+	9,  // 29: watershed.region.v1.ShardService.Propose:output_type -> watershed.region.v1.ProposeResponse
+	12, // 30: watershed.region.v1.ShardService.Read:output_type -> watershed.region.v1.ReadResponse
+	14, // 31: watershed.region.v1.ShardService.ReadTable:output_type -> watershed.region.v1.ReadTableResponse
+	3,  // 32: watershed.region.v1.ShardService.Chain:output_type -> watershed.region.v1.ChainResponse
+	16, // 33: watershed.region.v1.ShardService.Stand:output_type -> watershed.region.v1.StandResponse
+	18, // 34: watershed.region.v1.ShardService.Observe:output_type -> watershed.region.v1.ObserveResponse
+	22, // 35: watershed.region.v1.ShardService.Alter:output_type -> watershed.region.v1.AlterResponse
+	24, // 36: watershed.region.v1.ShardService.Placement:output_type -> watershed.region.v1.PlacementResponse
+	27, // 37: watershed.region.v1.CoordinatorService.Work:output_type -> watershed.region.v1.Assignment
+	31, // 38: watershed.region.v1.CheckpointService.Upload:output_type -> watershed.region.v1.UploadResponse
+	33, // 39: watershed.region.v1.CheckpointService.Vouch:output_type -> watershed.region.v1.VouchResponse
+	27, // [27:40] is the sub-list for method output_type
+	14, // [14:27] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_watershed_region_v1_region_proto_init() }
@@ -2277,13 +2463,14 @@ func file_watershed_region_v1_region_proto_init() {
 	if File_watershed_region_v1_region_proto != nil {
 		return
 	}
+	file_watershed_region_v1_region_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_region_v1_region_proto_rawDesc), len(file_watershed_region_v1_region_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

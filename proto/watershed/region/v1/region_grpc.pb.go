@@ -25,6 +25,7 @@ const (
 	ShardService_Advance_FullMethodName   = "/watershed.region.v1.ShardService/Advance"
 	ShardService_Propose_FullMethodName   = "/watershed.region.v1.ShardService/Propose"
 	ShardService_Read_FullMethodName      = "/watershed.region.v1.ShardService/Read"
+	ShardService_ReadTable_FullMethodName = "/watershed.region.v1.ShardService/ReadTable"
 	ShardService_Chain_FullMethodName     = "/watershed.region.v1.ShardService/Chain"
 	ShardService_Stand_FullMethodName     = "/watershed.region.v1.ShardService/Stand"
 	ShardService_Observe_FullMethodName   = "/watershed.region.v1.ShardService/Observe"
@@ -48,6 +49,9 @@ type ShardServiceClient interface {
 	// Read answers a linearizable scan for shards that this node leads, asked by the node that merges them.
 	// A scan with local consistency is answered by any node that holds the shard.
 	Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadResponse], error)
+	// ReadTable reads keys of a table on one shard for another node of the region. Where it isn't local, only the shard's leader
+	// answers.
+	ReadTable(ctx context.Context, in *ReadTableRequest, opts ...grpc.CallOption) (*ReadTableResponse, error)
 	// Chain returns the answering replica's hash chain at an index, whoever leads.
 	Chain(ctx context.Context, in *ChainRequest, opts ...grpc.CallOption) (*ChainResponse, error)
 	// Stand tells how a shard stands in one generation, and how far it is with the registry, as its leader sees it.
@@ -117,6 +121,16 @@ func (c *shardServiceClient) Read(ctx context.Context, in *ReadRequest, opts ...
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ShardService_ReadClient = grpc.ServerStreamingClient[ReadResponse]
 
+func (c *shardServiceClient) ReadTable(ctx context.Context, in *ReadTableRequest, opts ...grpc.CallOption) (*ReadTableResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadTableResponse)
+	err := c.cc.Invoke(ctx, ShardService_ReadTable_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *shardServiceClient) Chain(ctx context.Context, in *ChainRequest, opts ...grpc.CallOption) (*ChainResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ChainResponse)
@@ -183,6 +197,9 @@ type ShardServiceServer interface {
 	// Read answers a linearizable scan for shards that this node leads, asked by the node that merges them.
 	// A scan with local consistency is answered by any node that holds the shard.
 	Read(*ReadRequest, grpc.ServerStreamingServer[ReadResponse]) error
+	// ReadTable reads keys of a table on one shard for another node of the region. Where it isn't local, only the shard's leader
+	// answers.
+	ReadTable(context.Context, *ReadTableRequest) (*ReadTableResponse, error)
 	// Chain returns the answering replica's hash chain at an index, whoever leads.
 	Chain(context.Context, *ChainRequest) (*ChainResponse, error)
 	// Stand tells how a shard stands in one generation, and how far it is with the registry, as its leader sees it.
@@ -214,6 +231,9 @@ func (UnimplementedShardServiceServer) Propose(context.Context, *ProposeRequest)
 }
 func (UnimplementedShardServiceServer) Read(*ReadRequest, grpc.ServerStreamingServer[ReadResponse]) error {
 	return status.Error(codes.Unimplemented, "method Read not implemented")
+}
+func (UnimplementedShardServiceServer) ReadTable(context.Context, *ReadTableRequest) (*ReadTableResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadTable not implemented")
 }
 func (UnimplementedShardServiceServer) Chain(context.Context, *ChainRequest) (*ChainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Chain not implemented")
@@ -315,6 +335,24 @@ func _ShardService_Read_Handler(srv interface{}, stream grpc.ServerStream) error
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ShardService_ReadServer = grpc.ServerStreamingServer[ReadResponse]
+
+func _ShardService_ReadTable_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadTableRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ShardServiceServer).ReadTable(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ShardService_ReadTable_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ShardServiceServer).ReadTable(ctx, req.(*ReadTableRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _ShardService_Chain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ChainRequest)
@@ -424,6 +462,10 @@ var ShardService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Propose",
 			Handler:    _ShardService_Propose_Handler,
+		},
+		{
+			MethodName: "ReadTable",
+			Handler:    _ShardService_ReadTable_Handler,
 		},
 		{
 			MethodName: "Chain",
