@@ -2,7 +2,9 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"google.golang.org/grpc"
@@ -10,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/crdt/table"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	"github.com/watershed-db/watershed/region/group"
 )
@@ -31,6 +34,7 @@ type feed struct {
 	registry uint64 // position of the last registry entry sent
 
 	last    map[crdt.GenerationID]*Standing // as sent
+	marks   table.Marks                     // as sent
 	lastAt  time.Time                       // when standings were last looked at
 	sentAt  time.Time                       // when anything was last sent
 	heardAt time.Time
@@ -90,7 +94,7 @@ func (f *feed) listen() error {
 			return fmt.Errorf("%w: a credit of %d bytes on top of %d", ErrProtocol, m.Credit, f.credit)
 		}
 		f.credit += int64(m.Credit)
-		if err := f.out.book.take(m.Standings, 0); err != nil {
+		if err := errors.Join(f.out.book.take(m.Standings, 0), f.out.book.takeMarks(m.Marks, 0)); err != nil {
 			return err
 		}
 	}
@@ -133,8 +137,12 @@ func (f *feed) step(now time.Time) (more bool, err error) {
 			f.last[s.Generation] = s
 		}
 		f.lastAt = now
+		if st := f.shard.o.Replica.State(); !maps.Equal(st.Tables().Marks, f.marks) {
+			f.marks = st.Tables().Marks
+			m.Marks, m.MarksIndex = f.marks.Append(nil), st.Index
+		}
 	}
-	if len(m.Entries) == 0 && len(m.Standings) == 0 && len(m.Registry) == 0 && now.Sub(f.sentAt) < f.shard.o.Timing.Heartbeat {
+	if len(m.Entries) == 0 && len(m.Standings) == 0 && len(m.Registry) == 0 && m.Marks == nil && now.Sub(f.sentAt) < f.shard.o.Timing.Heartbeat {
 		return more, nil
 	}
 	f.out.beyond = false

@@ -39,15 +39,15 @@ type outlet struct {
 
 // heldOut is a command that waits for the puller to get it from elsewhere.
 type heldOut struct {
-	index uint64
+	shard.Out
 	since time.Time
 	head  head
 }
 
 // readyOut is a command to be sent; raw is nil where it has yet to be read.
 type readyOut struct {
-	index uint64
-	raw   []byte
+	shard.Out
+	raw []byte
 }
 
 // head is what an Advance or AddSources says of itself, without its cells.
@@ -55,7 +55,8 @@ type head struct {
 	generation crdt.GenerationID
 	group      crdt.RegionID
 	to         []shard.SourcePoint
-	sources    bool // an AddSources
+	sources    bool       // an AddSources
+	mark       *shard.Out // of an entry of a table's history, where nothing above says anything
 }
 
 func headOf(c shard.Command) (head, bool) {
@@ -67,7 +68,7 @@ func headOf(c shard.Command) (head, bool) {
 		}
 		return h, true
 	case *shard.AddSources:
-		return head{c.Generation, c.Group, c.Sources, true}, true
+		return head{generation: c.Generation, group: c.Group, to: c.Sources, sources: true}, true
 	}
 	return head{}, false
 }
@@ -75,6 +76,9 @@ func headOf(c shard.Command) (head, bool) {
 // has reports whether the puller has told that a command would change nothing there. An Advance that leads to the same
 // offset with another history is not had: the puller must see it.
 func (b *book) has(h head) bool {
+	if h.mark != nil {
+		return b.marks[h.mark.Actor].Position >= h.mark.Mark.Position
+	}
 	s := b.told[h.generation]
 	if s == nil || h.sources && !slices.Contains(s.Declared, h.group) {
 		return false
@@ -150,23 +154,23 @@ func (o *outlet) scan(now time.Time) (more bool, err error) {
 			o.scanned = out.Index - 1
 			return true, nil
 		}
-		if out.Kind != shard.OutAdvance && out.Kind != shard.OutSources {
+		if out.Kind != shard.OutAdvance && out.Kind != shard.OutSources && out.Kind != shard.OutTable {
 			continue // a horizon and an installed group show in the standings
 		}
-		raw, h, err := o.read(out.Index)
+		raw, h, err := o.read(out)
 		switch {
 		case err != nil:
 			return false, err
 		case raw == nil || o.book.has(h):
 		case h.group == o.self:
-			r := readyOut{out.Index, raw}
+			r := readyOut{out, raw}
 			if full := o.take(r.size()); full != nil {
 				return o.makeRoom(out.Index, full)
 			}
 			o.ready = append(o.ready, r)
 			size += len(raw)
 		case !mutant.On("source-not-forwarded"):
-			x := heldOut{out.Index, now, h}
+			x := heldOut{out, now, h}
 			if full := o.take(x.size()); full != nil {
 				return o.makeRoom(out.Index, full)
 			}
@@ -213,7 +217,7 @@ func (o *outlet) free() {
 	h := o.held[0]
 	left := h.size()
 	if !o.book.has(h.head) {
-		r := readyOut{index: h.index}
+		r := readyOut{Out: h.Out}
 		left -= r.size()
 		o.ready = append(o.ready, r)
 	}
@@ -230,9 +234,9 @@ func (o *outlet) unload() {
 	}
 }
 
-// read returns the command at an index of the log with its head, nil where the log no longer holds it.
-func (o *outlet) read(index uint64) ([]byte, head, error) {
-	raw, ok, err := o.replica.ReadOut(index)
+// read returns what a puller is sent of a command of the log, with its head, nil where the log no longer holds it.
+func (o *outlet) read(out shard.Out) ([]byte, head, error) {
+	raw, ok, err := o.replica.ReadOut(out.Index)
 	switch {
 	case err != nil:
 		return nil, head{}, err
@@ -242,11 +246,18 @@ func (o *outlet) read(index uint64) ([]byte, head, error) {
 	}
 	c, err := shard.Decode(raw)
 	if err != nil {
-		return nil, head{}, fmt.Errorf("log entry %d: %w", index, err)
+		return nil, head{}, fmt.Errorf("log entry %d: %w", out.Index, err)
+	}
+	if f := shard.Forward(c, out); f != nil && out.Kind == shard.OutTable {
+		h := head{mark: &out}
+		if t := o.replica.State().Tables(); t.Begun && t.Actor == out.Actor {
+			h.group = o.self
+		}
+		return shard.Encode(f), h, nil
 	}
 	h, ok := headOf(c)
 	if !ok {
-		return nil, head{}, fmt.Errorf("log entry %d: a %T has the marker of an Advance", index, c)
+		return nil, head{}, fmt.Errorf("log entry %d: a %T has the marker of another command", out.Index, c)
 	}
 	return raw, h, nil
 }
@@ -270,10 +281,10 @@ func (o *outlet) due() time.Time {
 func (o *outlet) told() uint64 {
 	to := o.scanned
 	if len(o.held) > 0 {
-		to = min(to, o.held[0].index-1)
+		to = min(to, o.held[0].Index-1)
 	}
 	for _, r := range o.ready {
-		to = min(to, r.index-1)
+		to = min(to, r.Index-1)
 	}
 	return to
 }
@@ -287,7 +298,7 @@ func (o *outlet) batch(credit int64) (list []*peerv1.Entry, cost int64, err erro
 		o.give(r.size())
 		raw := r.raw
 		if raw == nil {
-			if raw, _, err = o.read(r.index); err != nil {
+			if raw, _, err = o.read(r.Out); err != nil {
 				return nil, 0, err
 			}
 		}
@@ -297,7 +308,7 @@ func (o *outlet) batch(credit int64) (list []*peerv1.Entry, cost int64, err erro
 		if mutant.On("forward-cut") {
 			raw = o.cut(raw)
 		}
-		list = append(list, &peerv1.Entry{Index: r.index, Command: raw})
+		list = append(list, &peerv1.Entry{Index: r.Index, Command: raw})
 		cost += int64(len(raw)) + entryExtra
 	}
 	return list, cost, nil

@@ -27,14 +27,16 @@ type puller struct {
 	timing  Timing
 	logger  hclog.Logger
 
-	entries, bytes, joined, gaps, refusals atomic.Uint64
-	waiting                                atomic.Int64 // bytes of entries that came and are yet to be proposed
+	entries, bytes, joined, gaps, refusals, early atomic.Uint64
+
+	waiting atomic.Int64 // bytes of entries that came and are yet to be proposed
 
 	// Of the goroutine that runs:
 	cursor  uint64                       // the peer has told everything up to here of its log
 	unknown map[crdt.GenerationID]uint64 // generations that are not known here: the first index passed over
 	behind  map[groupKey]*lateGroup
 	goals   map[groupKey]*goal
+	tables  tableGoal
 	warned  time.Time // when a refusal by the peer was last logged
 
 	mu sync.Mutex
@@ -86,6 +88,7 @@ func newPuller(s *Shard, m Member) *puller {
 func (p *puller) begin(now time.Time) {
 	p.cursor, p.unknown, p.behind = 0, map[crdt.GenerationID]uint64{}, map[groupKey]*lateGroup{}
 	p.goals = map[groupKey]*goal{}
+	p.tables = tableGoal{}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.in.book, p.in.heard, p.in.connected = newBook(), now, false
@@ -223,14 +226,14 @@ func (p *puller) isStopped(id crdt.GenerationID, src crdt.Source) bool {
 func (p *puller) view(st *shard.State) View {
 	p.mu.Lock()
 	v := View{Region: p.peer.Region, Heard: p.in.heard, Connected: p.in.connected, Level: p.in.level,
-		Told: maps.Clone(p.in.book.told)}
+		Told: maps.Clone(p.in.book.told), Tables: entriesBehind(st.Tables().Marks, p.in.book.marks)}
 	for _, sources := range p.in.stopped {
 		v.Stopped = slices.AppendSeq(v.Stopped, maps.Keys(sources))
 	}
 	p.mu.Unlock()
 	slices.SortFunc(v.Stopped, crdt.CompareSources)
 	v.Entries, v.Bytes, v.Joined, v.Gaps = p.entries.Load(), p.bytes.Load(), p.joined.Load(), p.gaps.Load()
-	v.Refusals = p.refusals.Load()
+	v.Refusals, v.Early = p.refusals.Load(), p.early.Load()
 	if v.Behind = -1; len(v.Told) > 0 {
 		v.Behind = recordsBehind(st, v.Told)
 	}

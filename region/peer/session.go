@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/crdt/table"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/shard"
@@ -35,6 +37,7 @@ type session struct {
 	news   uint64      // how often the peer told standings; by puller.mu
 
 	last     map[crdt.GenerationID]*Standing // own standings, as told
+	marks    table.Marks                     // own, as told
 	owed     uint64                          // credit to be given back
 	granted  atomic.Uint64                   // bytes of entries that the peer was allowed
 	received uint64                          // bytes of entries that it sent; of receive
@@ -98,8 +101,11 @@ func (s *session) say(m *peerv1.PullRequest) error {
 	for _, st := range list {
 		s.last[st.Generation] = st
 	}
+	if marks := s.replica.State().Tables().Marks; !maps.Equal(marks, s.marks) {
+		s.marks, m.Marks = marks, marks.Append(nil)
+	}
 	now := time.Now()
-	if m.Hello == nil && m.Credit == 0 && len(m.Standings) == 0 && now.Sub(s.saidAt) < sayEvery {
+	if m.Hello == nil && m.Credit == 0 && len(m.Standings) == 0 && m.Marks == nil && now.Sub(s.saidAt) < sayEvery {
 		return nil
 	}
 	s.saidAt = now
@@ -166,7 +172,10 @@ func (s *session) takeStandings(m *peerv1.PullResponse) error {
 	if err := s.book.take(m.Standings, m.StandingsIndex); err != nil {
 		return err
 	}
-	if len(m.Standings) > 0 {
+	if err := s.book.takeMarks(m.Marks, m.MarksIndex); err != nil {
+		return err
+	}
+	if len(m.Standings) > 0 || m.Marks != nil {
 		s.news++
 	}
 	if len(s.book.told) > 0 || m.StandingsIndex > 0 {

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/crdt/table"
 )
 
 // Shard is what a shard of this node has to do with its peers in other regions. Its methods are safe for any goroutine.
@@ -61,6 +62,12 @@ func (s *Shard) Joining() bool {
 	return true
 }
 
+// Member returns the own region's number, under which it writes tables that every region writes at once.
+func (s *Shard) Member() table.Actor {
+	self, _ := s.o.member(s.o.Self)
+	return table.Actor(self.Number)
+}
+
 // Floors returns the horizons that the own region bears, as they are told to the peers (rules A7). They may be those of a
 // moment ago.
 func (s *Shard) Floors() (map[crdt.GenerationID]int64, error) {
@@ -90,6 +97,11 @@ type View struct {
 	// Refusals counts state joins that were not made, since the points here could not be confirmed to lie on the peer's
 	// history: people have to look.
 	Refusals uint64
+	// Early counts operations on tables that wait, since their stamps lie too far ahead of this region's clock: that or the
+	// other region's is wrong.
+	Early uint64
+	// Tables is how many entries of tables' histories the peer has and this shard not, as far as it told.
+	Tables uint64
 	// Told is what the peer last told of each generation.
 	Told map[crdt.GenerationID]*Standing
 }

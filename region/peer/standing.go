@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/crdt/table"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	"github.com/watershed-db/watershed/region/shard"
 )
@@ -126,6 +127,9 @@ func decodeStanding(m *peerv1.Standing) (*Standing, error) {
 type book struct {
 	told    map[crdt.GenerationID]*Standing
 	changed map[groupKey]uint64 // the peer's index at which what it told of a group last changed
+
+	marks   table.Marks // of tables; replaced, never changed
+	marksAt uint64      // the peer's index at which they were so
 }
 
 // groupKey names a group of a generation.
@@ -136,6 +140,19 @@ type groupKey struct {
 
 func newBook() *book {
 	return &book{told: map[crdt.GenerationID]*Standing{}, changed: map[groupKey]uint64{}}
+}
+
+// takeMarks takes what a peer told of tables, nil for nothing new. It fails with ErrProtocol.
+func (b *book) takeMarks(encoded []byte, index uint64) error {
+	if encoded == nil {
+		return nil
+	}
+	m, err := table.DecodeMarks(encoded)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	b.marks, b.marksAt = m, index
+	return nil
 }
 
 // take adds what a peer told, at an index of its log. It fails with ErrProtocol.

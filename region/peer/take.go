@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/crdt/table"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	"github.com/watershed-db/watershed/region/shard"
 )
@@ -22,6 +23,7 @@ const (
 type ahead struct {
 	st    *shard.State
 	moved map[crdt.GenerationID]crdt.Frontier
+	marks map[table.Actor]uint64 // positions
 }
 
 func (a *ahead) point(id crdt.GenerationID, src crdt.Source) (crdt.Point, bool) {
@@ -90,7 +92,7 @@ type pending struct {
 // takeEntries proposes as many of the entries as may be under way at once, in order, waits for what they come to, and
 // returns how many it has dealt with.
 func (s *session) takeEntries(ctx context.Context, list []*peerv1.Entry) (n int, err error) {
-	a := &ahead{s.replica.State(), map[crdt.GenerationID]crdt.Frontier{}}
+	a := &ahead{s.replica.State(), map[crdt.GenerationID]crdt.Frontier{}, map[table.Actor]uint64{}}
 	var underWay []pending
 	size := 0
 	for n < len(list) && len(underWay) < maxUnderWay && size < maxUnderWayBytes {
@@ -160,6 +162,8 @@ func (s *session) wanted(ctx context.Context, a *ahead, c shard.Command, index u
 			wanted = wanted || !ok || st.First == nil
 		}
 		return wanted, nil
+	case *shard.TableForward:
+		return s.wantedEntry(a, c, index), nil
 	default:
 		return false, fmt.Errorf("%w: entry %d is a %T", ErrProtocol, index, c)
 	}
@@ -202,7 +206,7 @@ func (s *session) outcome(ctx context.Context, p pending, res shard.Result) erro
 // what it has beyond that, no delta will bring. It also takes over the peer's horizon.
 func (s *session) look(ctx context.Context) error {
 	st := s.replica.State()
-	if s.rewind(st) {
+	if s.rewind(st) || s.rewindEarly() {
 		return errAgain
 	}
 	s.mu.Lock()
@@ -213,9 +217,12 @@ func (s *session) look(ctx context.Context) error {
 		return nil
 	}
 	s.looked = now
-	b := &book{told: maps.Clone(s.book.told), changed: maps.Clone(s.book.changed)}
+	b := &book{told: maps.Clone(s.book.told), changed: maps.Clone(s.book.changed), marks: s.book.marks, marksAt: s.book.marksAt}
 	s.mu.Unlock()
-	level := true
+	level, err := s.lookAtTables(ctx, st, b)
+	if err != nil {
+		return err
+	}
 	for id, told := range b.told {
 		g := st.Generation(id)
 		if g == nil {

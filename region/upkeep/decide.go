@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/crdt/table"
 	"github.com/watershed-db/watershed/keyspace/mutant"
 	"github.com/watershed-db/watershed/region/peer"
 	"github.com/watershed-db/watershed/region/shard"
@@ -29,6 +30,10 @@ type Decider struct {
 	staged   map[copyOf]time.Time            // when a copy was first seen that nobody fills
 	checked  time.Time
 	compared uint64 // the index of the last check
+
+	closed      time.Time // when old sessions on tables were last ended
+	beside      uint32    // a copy of tables that nobody fills
+	besideSince time.Time
 }
 
 type copyOf struct {
@@ -44,6 +49,8 @@ type Seen struct {
 	Peers   []peer.View                 // all other members
 	Floors  map[crdt.GenerationID]int64 // own, of the generations that have one
 	Joining bool                        // a copy is being filled
+	Member  table.Actor                 // the region's own number
+	Merge   *shard.TableMerge           // what is to be merged next of a copy of tables; nil for nothing
 }
 
 // Decide returns what to propose, in order. Where one of them fails, those after it must not be proposed.
@@ -54,6 +61,7 @@ func (d *Decider) Decide(s *Seen) []shard.Command {
 	}
 	list = append(list, d.horizon(s)...)
 	list = append(list, d.abandoned(s)...)
+	list = append(list, d.tables(s)...)
 	return append(list, d.check(s)...)
 }
 

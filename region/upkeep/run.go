@@ -16,6 +16,7 @@ import (
 type Replica interface {
 	Config() *shard.Config
 	State() *shard.State
+	Snapshot() (*shard.Snapshot, error)
 	Propose(ctx context.Context, c shard.Command) (shard.Result, error)
 }
 
@@ -71,8 +72,11 @@ func Run(ctx context.Context, o Options) {
 
 // once looks at the shard and proposes what is to be done.
 func once(ctx context.Context, o Options, d *Decider, logger hclog.Logger) error {
-	s := &Seen{Peers: o.Peers.Peers(), State: o.Replica.State(), Joining: o.Peers.Joining()}
+	s := &Seen{Peers: o.Peers.Peers(), State: o.Replica.State(), Joining: o.Peers.Joining(), Member: o.Peers.Member()}
 	var err error
+	if s.Merge, err = nextMerge(o.Replica); err != nil {
+		return err
+	}
 	if s.Floors, err = o.Peers.Floors(); err != nil {
 		return err
 	}

@@ -115,6 +115,7 @@ type PullRequest struct {
 	Credit        uint64                 `protobuf:"varint,3,opt,name=credit,proto3" json:"credit,omitempty"`      // bytes the peer may send beyond what it was told before
 	Standings     []*Standing            `protobuf:"bytes,4,rep,name=standings,proto3" json:"standings,omitempty"` // the puller's, when they have changed
 	Registry      uint64                 `protobuf:"varint,5,opt,name=registry,proto3" json:"registry,omitempty"`  // position of the last registry entry taken (shard 0)
+	Marks         []byte                 `protobuf:"bytes,6,opt,name=marks,proto3" json:"marks,omitempty"`         // crdt/table's Marks of the puller, when they have changed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -182,6 +183,13 @@ func (x *PullRequest) GetRegistry() uint64 {
 		return x.Registry
 	}
 	return 0
+}
+
+func (x *PullRequest) GetMarks() []byte {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
 }
 
 // Standing is how a shard stands in one generation. A stream's first one of a generation is whole, later ones hold what
@@ -286,6 +294,8 @@ type PullResponse struct {
 	BeyondLog      bool                   `protobuf:"varint,4,opt,name=beyond_log,json=beyondLog,proto3" json:"beyond_log,omitempty"`                // the cursor lies before the log's start: take the state, then go on from `applied`
 	Registry       [][]byte               `protobuf:"bytes,5,rep,name=registry,proto3" json:"registry,omitempty"`                                    // registry entries, in order
 	StandingsIndex uint64                 `protobuf:"varint,6,opt,name=standings_index,json=standingsIndex,proto3" json:"standings_index,omitempty"` // of the peer's log, at which the standings were taken
+	Marks          []byte                 `protobuf:"bytes,7,opt,name=marks,proto3" json:"marks,omitempty"`                                          // crdt/table's Marks of the peer, when they have changed
+	MarksIndex     uint64                 `protobuf:"varint,8,opt,name=marks_index,json=marksIndex,proto3" json:"marks_index,omitempty"`             // of the peer's log, at which they were so
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -362,10 +372,24 @@ func (x *PullResponse) GetStandingsIndex() uint64 {
 	return 0
 }
 
+func (x *PullResponse) GetMarks() []byte {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+func (x *PullResponse) GetMarksIndex() uint64 {
+	if x != nil {
+		return x.MarksIndex
+	}
+	return 0
+}
+
 type Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Command       []byte                 `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"` // an encoded shard command, as proposed: Advance, AddSources or Horizon; or a notice of an Install
+	Command       []byte                 `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"` // an encoded shard command, as proposed: Advance or AddSources; or a TableForward
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -618,6 +642,171 @@ func (x *StateHead) GetDeclared() bool {
 	return false
 }
 
+type TablesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TablesRequest) Reset() {
+	*x = TablesRequest{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TablesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TablesRequest) ProtoMessage() {}
+
+func (x *TablesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TablesRequest.ProtoReflect.Descriptor instead.
+func (*TablesRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TablesRequest) GetHello() *Hello {
+	if x != nil {
+		return x.Hello
+	}
+	return nil
+}
+
+type TablesChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Head          *TablesHead            `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`   // first
+	Chunk         []byte                 `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"` // an encoded shard command TableChunk, whose copy and number the receiver sets
+	End           bool                   `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`    // last; a stream without it was cut short
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TablesChunk) Reset() {
+	*x = TablesChunk{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TablesChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TablesChunk) ProtoMessage() {}
+
+func (x *TablesChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TablesChunk.ProtoReflect.Descriptor instead.
+func (*TablesChunk) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TablesChunk) GetHead() *TablesHead {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *TablesChunk) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+func (x *TablesChunk) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+// TablesHead says what the values that follow are told with.
+type TablesHead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Marks         []byte                 `protobuf:"bytes,1,opt,name=marks,proto3" json:"marks,omitempty"` // crdt/table's Marks
+	Floor         int64                  `protobuf:"varint,2,opt,name=floor,proto3" json:"floor,omitempty"`
+	AppliedIndex  uint64                 `protobuf:"varint,3,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TablesHead) Reset() {
+	*x = TablesHead{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TablesHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TablesHead) ProtoMessage() {}
+
+func (x *TablesHead) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TablesHead.ProtoReflect.Descriptor instead.
+func (*TablesHead) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *TablesHead) GetMarks() []byte {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+func (x *TablesHead) GetFloor() int64 {
+	if x != nil {
+		return x.Floor
+	}
+	return 0
+}
+
+func (x *TablesHead) GetAppliedIndex() uint64 {
+	if x != nil {
+		return x.AppliedIndex
+	}
+	return 0
+}
+
 type SummaryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
@@ -627,7 +816,7 @@ type SummaryRequest struct {
 
 func (x *SummaryRequest) Reset() {
 	*x = SummaryRequest{}
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +828,7 @@ func (x *SummaryRequest) String() string {
 func (*SummaryRequest) ProtoMessage() {}
 
 func (x *SummaryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +841,7 @@ func (x *SummaryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummaryRequest.ProtoReflect.Descriptor instead.
 func (*SummaryRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SummaryRequest) GetHello() *Hello {
@@ -673,7 +862,7 @@ type SummaryResponse struct {
 
 func (x *SummaryResponse) Reset() {
 	*x = SummaryResponse{}
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +874,7 @@ func (x *SummaryResponse) String() string {
 func (*SummaryResponse) ProtoMessage() {}
 
 func (x *SummaryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +887,7 @@ func (x *SummaryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummaryResponse.ProtoReflect.Descriptor instead.
 func (*SummaryResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SummaryResponse) GetRegion() []byte {
@@ -732,7 +921,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +933,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +946,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubmitRequest) GetHello() *Hello {
@@ -783,7 +972,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +984,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +997,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SubmitResponse) GetResult() []byte {
@@ -827,7 +1016,7 @@ type NodesRequest struct {
 
 func (x *NodesRequest) Reset() {
 	*x = NodesRequest{}
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +1028,7 @@ func (x *NodesRequest) String() string {
 func (*NodesRequest) ProtoMessage() {}
 
 func (x *NodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +1041,7 @@ func (x *NodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
 func (*NodesRequest) Descriptor() ([]byte, []int) {
-	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NodesRequest) GetHello() *Hello {
@@ -873,7 +1062,7 @@ type NodesResponse struct {
 
 func (x *NodesResponse) Reset() {
 	*x = NodesResponse{}
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1074,7 @@ func (x *NodesResponse) String() string {
 func (*NodesResponse) ProtoMessage() {}
 
 func (x *NodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_watershed_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1087,7 @@ func (x *NodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesResponse.ProtoReflect.Descriptor instead.
 func (*NodesResponse) Descriptor() ([]byte, []int) {
-	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *NodesResponse) GetRegion() string {
@@ -935,13 +1124,14 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\x06member\x18\x03 \x01(\rR\x06member\x12\x14\n" +
 	"\x05shard\x18\x04 \x01(\rR\x05shard\x12\x16\n" +
 	"\x06shards\x18\x05 \x01(\rR\x06shards\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\rR\aversion\"\xc4\x01\n" +
+	"\aversion\x18\x06 \x01(\rR\aversion\"\xda\x01\n" +
 	"\vPullRequest\x12.\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\x04R\x06cursor\x12\x16\n" +
 	"\x06credit\x18\x03 \x01(\x04R\x06credit\x129\n" +
 	"\tstandings\x18\x04 \x03(\v2\x1b.watershed.peer.v1.StandingR\tstandings\x12\x1a\n" +
-	"\bregistry\x18\x05 \x01(\x04R\bregistry\"\xc4\x01\n" +
+	"\bregistry\x18\x05 \x01(\x04R\bregistry\x12\x14\n" +
+	"\x05marks\x18\x06 \x01(\fR\x05marks\"\xc4\x01\n" +
 	"\bStanding\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\fR\n" +
@@ -951,7 +1141,7 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\x05floor\x18\x04 \x01(\x12R\x05floor\x12\x1c\n" +
 	"\twatermark\x18\x05 \x01(\x12R\twatermark\x12\x1a\n" +
 	"\bdeclared\x18\x06 \x03(\tR\bdeclared\x12\x12\n" +
-	"\x04idle\x18\a \x03(\fR\x04idle\"\xfb\x01\n" +
+	"\x04idle\x18\a \x03(\fR\x04idle\"\xb2\x02\n" +
 	"\fPullResponse\x122\n" +
 	"\aentries\x18\x01 \x03(\v2\x18.watershed.peer.v1.EntryR\aentries\x129\n" +
 	"\tstandings\x18\x02 \x03(\v2\x1b.watershed.peer.v1.StandingR\tstandings\x12\x18\n" +
@@ -959,7 +1149,10 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"beyond_log\x18\x04 \x01(\bR\tbeyondLog\x12\x1a\n" +
 	"\bregistry\x18\x05 \x03(\fR\bregistry\x12'\n" +
-	"\x0fstandings_index\x18\x06 \x01(\x04R\x0estandingsIndex\"7\n" +
+	"\x0fstandings_index\x18\x06 \x01(\x04R\x0estandingsIndex\x12\x14\n" +
+	"\x05marks\x18\a \x01(\fR\x05marks\x12\x1f\n" +
+	"\vmarks_index\x18\b \x01(\x04R\n" +
+	"marksIndex\"7\n" +
 	"\x05Entry\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
 	"\acommand\x18\x02 \x01(\fR\acommand\"\x88\x01\n" +
@@ -980,7 +1173,18 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\ahorizon\x18\x02 \x01(\x12R\ahorizon\x12 \n" +
 	"\vunconfirmed\x18\x03 \x03(\fR\vunconfirmed\x12#\n" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x1a\n" +
-	"\bdeclared\x18\x05 \x01(\bR\bdeclared\"@\n" +
+	"\bdeclared\x18\x05 \x01(\bR\bdeclared\"?\n" +
+	"\rTablesRequest\x12.\n" +
+	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\"h\n" +
+	"\vTablesChunk\x121\n" +
+	"\x04head\x18\x01 \x01(\v2\x1d.watershed.peer.v1.TablesHeadR\x04head\x12\x14\n" +
+	"\x05chunk\x18\x02 \x01(\fR\x05chunk\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\bR\x03end\"]\n" +
+	"\n" +
+	"TablesHead\x12\x14\n" +
+	"\x05marks\x18\x01 \x01(\fR\x05marks\x12\x14\n" +
+	"\x05floor\x18\x02 \x01(\x03R\x05floor\x12#\n" +
+	"\rapplied_index\x18\x03 \x01(\x04R\fappliedIndex\"@\n" +
 	"\x0eSummaryRequest\x12.\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\"Y\n" +
 	"\x0fSummaryResponse\x12\x16\n" +
@@ -997,10 +1201,11 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\rNodesResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x12\n" +
-	"\x04grpc\x18\x03 \x03(\tR\x04grpc2\x92\x03\n" +
+	"\x04grpc\x18\x03 \x03(\tR\x04grpc2\xe0\x03\n" +
 	"\vPeerService\x12K\n" +
 	"\x04Pull\x12\x1e.watershed.peer.v1.PullRequest\x1a\x1f.watershed.peer.v1.PullResponse(\x010\x01\x12I\n" +
-	"\x05State\x12\x1f.watershed.peer.v1.StateRequest\x1a\x1d.watershed.peer.v1.StateChunk0\x01\x12P\n" +
+	"\x05State\x12\x1f.watershed.peer.v1.StateRequest\x1a\x1d.watershed.peer.v1.StateChunk0\x01\x12L\n" +
+	"\x06Tables\x12 .watershed.peer.v1.TablesRequest\x1a\x1e.watershed.peer.v1.TablesChunk0\x01\x12P\n" +
 	"\aSummary\x12!.watershed.peer.v1.SummaryRequest\x1a\".watershed.peer.v1.SummaryResponse\x12M\n" +
 	"\x06Submit\x12 .watershed.peer.v1.SubmitRequest\x1a!.watershed.peer.v1.SubmitResponse\x12J\n" +
 	"\x05Nodes\x12\x1f.watershed.peer.v1.NodesRequest\x1a .watershed.peer.v1.NodesResponseBBZ@github.com/watershed-db/watershed/proto/watershed/peer/v1;peerv1b\x06proto3"
@@ -1017,7 +1222,7 @@ func file_watershed_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_watershed_peer_v1_peer_proto_rawDescData
 }
 
-var file_watershed_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_watershed_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_watershed_peer_v1_peer_proto_goTypes = []any{
 	(*Hello)(nil),           // 0: watershed.peer.v1.Hello
 	(*PullRequest)(nil),     // 1: watershed.peer.v1.PullRequest
@@ -1027,12 +1232,15 @@ var file_watershed_peer_v1_peer_proto_goTypes = []any{
 	(*StateRequest)(nil),    // 5: watershed.peer.v1.StateRequest
 	(*StateChunk)(nil),      // 6: watershed.peer.v1.StateChunk
 	(*StateHead)(nil),       // 7: watershed.peer.v1.StateHead
-	(*SummaryRequest)(nil),  // 8: watershed.peer.v1.SummaryRequest
-	(*SummaryResponse)(nil), // 9: watershed.peer.v1.SummaryResponse
-	(*SubmitRequest)(nil),   // 10: watershed.peer.v1.SubmitRequest
-	(*SubmitResponse)(nil),  // 11: watershed.peer.v1.SubmitResponse
-	(*NodesRequest)(nil),    // 12: watershed.peer.v1.NodesRequest
-	(*NodesResponse)(nil),   // 13: watershed.peer.v1.NodesResponse
+	(*TablesRequest)(nil),   // 8: watershed.peer.v1.TablesRequest
+	(*TablesChunk)(nil),     // 9: watershed.peer.v1.TablesChunk
+	(*TablesHead)(nil),      // 10: watershed.peer.v1.TablesHead
+	(*SummaryRequest)(nil),  // 11: watershed.peer.v1.SummaryRequest
+	(*SummaryResponse)(nil), // 12: watershed.peer.v1.SummaryResponse
+	(*SubmitRequest)(nil),   // 13: watershed.peer.v1.SubmitRequest
+	(*SubmitResponse)(nil),  // 14: watershed.peer.v1.SubmitResponse
+	(*NodesRequest)(nil),    // 15: watershed.peer.v1.NodesRequest
+	(*NodesResponse)(nil),   // 16: watershed.peer.v1.NodesResponse
 }
 var file_watershed_peer_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: watershed.peer.v1.PullRequest.hello:type_name -> watershed.peer.v1.Hello
@@ -1041,24 +1249,28 @@ var file_watershed_peer_v1_peer_proto_depIdxs = []int32{
 	2,  // 3: watershed.peer.v1.PullResponse.standings:type_name -> watershed.peer.v1.Standing
 	0,  // 4: watershed.peer.v1.StateRequest.hello:type_name -> watershed.peer.v1.Hello
 	7,  // 5: watershed.peer.v1.StateChunk.head:type_name -> watershed.peer.v1.StateHead
-	0,  // 6: watershed.peer.v1.SummaryRequest.hello:type_name -> watershed.peer.v1.Hello
-	0,  // 7: watershed.peer.v1.SubmitRequest.hello:type_name -> watershed.peer.v1.Hello
-	0,  // 8: watershed.peer.v1.NodesRequest.hello:type_name -> watershed.peer.v1.Hello
-	1,  // 9: watershed.peer.v1.PeerService.Pull:input_type -> watershed.peer.v1.PullRequest
-	5,  // 10: watershed.peer.v1.PeerService.State:input_type -> watershed.peer.v1.StateRequest
-	8,  // 11: watershed.peer.v1.PeerService.Summary:input_type -> watershed.peer.v1.SummaryRequest
-	10, // 12: watershed.peer.v1.PeerService.Submit:input_type -> watershed.peer.v1.SubmitRequest
-	12, // 13: watershed.peer.v1.PeerService.Nodes:input_type -> watershed.peer.v1.NodesRequest
-	3,  // 14: watershed.peer.v1.PeerService.Pull:output_type -> watershed.peer.v1.PullResponse
-	6,  // 15: watershed.peer.v1.PeerService.State:output_type -> watershed.peer.v1.StateChunk
-	9,  // 16: watershed.peer.v1.PeerService.Summary:output_type -> watershed.peer.v1.SummaryResponse
-	11, // 17: watershed.peer.v1.PeerService.Submit:output_type -> watershed.peer.v1.SubmitResponse
-	13, // 18: watershed.peer.v1.PeerService.Nodes:output_type -> watershed.peer.v1.NodesResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	0,  // 6: watershed.peer.v1.TablesRequest.hello:type_name -> watershed.peer.v1.Hello
+	10, // 7: watershed.peer.v1.TablesChunk.head:type_name -> watershed.peer.v1.TablesHead
+	0,  // 8: watershed.peer.v1.SummaryRequest.hello:type_name -> watershed.peer.v1.Hello
+	0,  // 9: watershed.peer.v1.SubmitRequest.hello:type_name -> watershed.peer.v1.Hello
+	0,  // 10: watershed.peer.v1.NodesRequest.hello:type_name -> watershed.peer.v1.Hello
+	1,  // 11: watershed.peer.v1.PeerService.Pull:input_type -> watershed.peer.v1.PullRequest
+	5,  // 12: watershed.peer.v1.PeerService.State:input_type -> watershed.peer.v1.StateRequest
+	8,  // 13: watershed.peer.v1.PeerService.Tables:input_type -> watershed.peer.v1.TablesRequest
+	11, // 14: watershed.peer.v1.PeerService.Summary:input_type -> watershed.peer.v1.SummaryRequest
+	13, // 15: watershed.peer.v1.PeerService.Submit:input_type -> watershed.peer.v1.SubmitRequest
+	15, // 16: watershed.peer.v1.PeerService.Nodes:input_type -> watershed.peer.v1.NodesRequest
+	3,  // 17: watershed.peer.v1.PeerService.Pull:output_type -> watershed.peer.v1.PullResponse
+	6,  // 18: watershed.peer.v1.PeerService.State:output_type -> watershed.peer.v1.StateChunk
+	9,  // 19: watershed.peer.v1.PeerService.Tables:output_type -> watershed.peer.v1.TablesChunk
+	12, // 20: watershed.peer.v1.PeerService.Summary:output_type -> watershed.peer.v1.SummaryResponse
+	14, // 21: watershed.peer.v1.PeerService.Submit:output_type -> watershed.peer.v1.SubmitResponse
+	16, // 22: watershed.peer.v1.PeerService.Nodes:output_type -> watershed.peer.v1.NodesResponse
+	17, // [17:23] is the sub-list for method output_type
+	11, // [11:17] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_watershed_peer_v1_peer_proto_init() }
@@ -1072,7 +1284,7 @@ func file_watershed_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_peer_v1_peer_proto_rawDesc), len(file_watershed_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

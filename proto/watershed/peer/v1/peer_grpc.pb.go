@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	PeerService_Pull_FullMethodName    = "/watershed.peer.v1.PeerService/Pull"
 	PeerService_State_FullMethodName   = "/watershed.peer.v1.PeerService/State"
+	PeerService_Tables_FullMethodName  = "/watershed.peer.v1.PeerService/Tables"
 	PeerService_Summary_FullMethodName = "/watershed.peer.v1.PeerService/Summary"
 	PeerService_Submit_FullMethodName  = "/watershed.peer.v1.PeerService/Submit"
 	PeerService_Nodes_FullMethodName   = "/watershed.peer.v1.PeerService/Nodes"
@@ -39,6 +40,8 @@ type PeerServiceClient interface {
 	Pull(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PullRequest, PullResponse], error)
 	// State streams one group of a shard as it stands, from one snapshot (state join).
 	State(ctx context.Context, in *StateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StateChunk], error)
+	// Tables streams all values of tables of a shard that every region writes at once, from one snapshot.
+	Tables(ctx context.Context, in *TablesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TablesChunk], error)
 	// Summary tells how this region sees itself, for topology and job calls made in another region.
 	Summary(ctx context.Context, in *SummaryRequest, opts ...grpc.CallOption) (*SummaryResponse, error)
 	// Submit hands a registry command to the region that owns the registry.
@@ -87,6 +90,25 @@ func (c *peerServiceClient) State(ctx context.Context, in *StateRequest, opts ..
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_StateClient = grpc.ServerStreamingClient[StateChunk]
 
+func (c *peerServiceClient) Tables(ctx context.Context, in *TablesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TablesChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[2], PeerService_Tables_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TablesRequest, TablesChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_TablesClient = grpc.ServerStreamingClient[TablesChunk]
+
 func (c *peerServiceClient) Summary(ctx context.Context, in *SummaryRequest, opts ...grpc.CallOption) (*SummaryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SummaryResponse)
@@ -128,6 +150,8 @@ type PeerServiceServer interface {
 	Pull(grpc.BidiStreamingServer[PullRequest, PullResponse]) error
 	// State streams one group of a shard as it stands, from one snapshot (state join).
 	State(*StateRequest, grpc.ServerStreamingServer[StateChunk]) error
+	// Tables streams all values of tables of a shard that every region writes at once, from one snapshot.
+	Tables(*TablesRequest, grpc.ServerStreamingServer[TablesChunk]) error
 	// Summary tells how this region sees itself, for topology and job calls made in another region.
 	Summary(context.Context, *SummaryRequest) (*SummaryResponse, error)
 	// Submit hands a registry command to the region that owns the registry.
@@ -149,6 +173,9 @@ func (UnimplementedPeerServiceServer) Pull(grpc.BidiStreamingServer[PullRequest,
 }
 func (UnimplementedPeerServiceServer) State(*StateRequest, grpc.ServerStreamingServer[StateChunk]) error {
 	return status.Error(codes.Unimplemented, "method State not implemented")
+}
+func (UnimplementedPeerServiceServer) Tables(*TablesRequest, grpc.ServerStreamingServer[TablesChunk]) error {
+	return status.Error(codes.Unimplemented, "method Tables not implemented")
 }
 func (UnimplementedPeerServiceServer) Summary(context.Context, *SummaryRequest) (*SummaryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Summary not implemented")
@@ -197,6 +224,17 @@ func _PeerService_State_Handler(srv interface{}, stream grpc.ServerStream) error
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_StateServer = grpc.ServerStreamingServer[StateChunk]
+
+func _PeerService_Tables_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TablesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PeerServiceServer).Tables(m, &grpc.GenericServerStream[TablesRequest, TablesChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_TablesServer = grpc.ServerStreamingServer[TablesChunk]
 
 func _PeerService_Summary_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SummaryRequest)
@@ -282,6 +320,11 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "State",
 			Handler:       _PeerService_State_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Tables",
+			Handler:       _PeerService_Tables_Handler,
 			ServerStreams: true,
 		},
 	},
