@@ -41,7 +41,7 @@ func (t *task) flushDue(ctx context.Context, group *errgroup.Group) {
 		}
 		wait := t.f.w.config.EmptyInterval
 		if l.urgent || t.feed.BatchLen(l.shard) > 0 {
-			wait = t.f.w.config.FlushInterval
+			wait = pace(t.f.w.config.FlushInterval, l.took)
 		}
 		// Flushes fall on whole multiples of the interval, so that those of many shards and workers share their fsyncs.
 		phase := time.Duration(l.flushed.UnixNano()) % wait
@@ -56,6 +56,12 @@ func (t *task) flushDue(ctx context.Context, group *errgroup.Group) {
 	if next >= 0 {
 		t.flush.Reset(next)
 	}
+}
+
+// pace returns how long the records of a shard gather: the interval, or where flushes take long twice what the last one took,
+// up to four intervals. A region that is short of processors or disks then gets fewer and larger Advances, which cost it less.
+func pace(interval, took time.Duration) time.Duration {
+	return max(interval, min(2*took, 4*interval))
 }
 
 // send flushes one shard. What goes to side outputs is written before the points move over it.
@@ -120,7 +126,7 @@ func sourcesOf(a *crdt.Advance) (out []crdt.Source) {
 // replied takes a shard's answer.
 func (t *task) replied(r reply) error {
 	l := t.lanes[r.shard]
-	l.flying, l.bytes = false, 0
+	l.flying, l.bytes, l.took = false, 0, time.Since(l.flushed)
 	t.hold()
 	switch {
 	case errors.Is(r.err, ErrTooLarge) && t.f.shrink():

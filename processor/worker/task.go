@@ -72,8 +72,9 @@ type source struct {
 type lane struct {
 	shard   int
 	flushed time.Time
-	flying  bool // an Advance is under way
-	urgent  bool // progress that the shard should hear of with the next flush
+	took    time.Duration // of the last flush
+	flying  bool          // an Advance is under way
+	urgent  bool          // progress that the shard should hear of with the next flush
 	bytes   int64
 	told    map[crdt.Source]crdt.Mark // idle flags that the shard has taken
 	telling bool

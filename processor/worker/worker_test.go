@@ -445,3 +445,13 @@ func TestWhatNoShardTakesStopsItsSources(t *testing.T) {
 		return stopped == 2
 	})
 }
+
+// TestFlushesGetFewerWhereTheyTakeLong: but never so few that records wait for more than four intervals.
+func TestFlushesGetFewerWhereTheyTakeLong(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct{ took, want time.Duration }{{0, 40 * ms}, {20 * ms, 40 * ms}, {50 * ms, 100 * ms}, {time.Hour, 160 * ms}} {
+		if got := pace(40*ms, c.took); got != c.want {
+			t.Errorf("after a flush of %v the next gathers for %v, want %v", c.took, got, c.want)
+		}
+	}
+}
