@@ -32,6 +32,8 @@ func TestOutputs(t *testing.T) {
 		"delete-no-job": "job delete other", "table-apply": "table apply surge.yaml same.yaml",
 		"table-apply-invalid": "table apply surge.yaml bad.yaml", "table-apply-other": "table apply same.yaml other.yaml surge.yaml",
 		"table-list": "table list", "table-show": "table show drivers", "table-show-none": "table show other",
+		"table-get": "table get visits home", "table-get-set": "table get tags tags", "table-get-none": "table get visits other",
+		"table-get-owned": "table get drivers owned", "table-scan": "table scan visits", "table-scan-none": "table scan other",
 		"table-drop": "table drop drivers", "table-drop-none": "table drop other",
 	}
 	for name, command := range commands {

@@ -29,6 +29,7 @@ type fakeNode struct {
 	mu      sync.Mutex
 	busy    int // calls that are UNAVAILABLE before one is answered
 	scanned *watershedv1.ScanRequest
+	written *watershedv1.WriteRequest
 }
 
 // serve starts the node and returns its endpoint.

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/watershed-db/watershed/proto/client"
 )
 
 // Exit statuses.
@@ -15,6 +17,7 @@ const (
 	statusOK          = 0
 	statusFailure     = 1 // explained in one line on standard error
 	statusUsage       = 2 // wrong usage
+	statusUnknown     = 3 // of a write: whether it was taken is not known
 	statusInterrupted = 130
 )
 
@@ -83,6 +86,9 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return statusInterrupted
 	}
 	fmt.Fprintf(stderr, "watershed: %s\n", oneLine(err))
+	if errors.Is(err, client.ErrOutcomeUnknown) {
+		return statusUnknown
+	}
 	return statusFailure
 }
 

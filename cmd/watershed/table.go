@@ -18,10 +18,12 @@ import (
 
 func newTable() *cobra.Command {
 	return group(&cobra.Command{
-		Use:     "table",
-		Short:   "Make, list, show and drop tables",
-		Example: "  watershed table apply drivers.yaml --endpoint 127.0.0.1:7001",
-	}, newTableApply(), newTableList(), newTableShow(), newTableDrop())
+		Use:   "table",
+		Short: "Make, list, show and drop tables; read and write their values",
+		Example: "  watershed table apply visits.yaml --endpoint 127.0.0.1:7001\n" +
+			"  watershed table incr visits home --endpoint 127.0.0.1:7001",
+	}, newTableApply(), newTableList(), newTableShow(), newTableDrop(), newTableGet(), newTablePut(), newTableDelete(),
+		newTableIncr(+1), newTableIncr(-1), newTableAdd(), newTableRemove(), newTableScan())
 }
 
 // tableJSON is a table as it is printed.

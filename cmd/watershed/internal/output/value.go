@@ -1,6 +1,7 @@
 package output
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -82,4 +83,22 @@ func TimeOrNull(ms int64) *string {
 		return nil
 	}
 	return &s
+}
+
+// Value returns a value as JSON. It fails with ErrRow where it is none.
+func Value(v *watershedv1.Value) (json.RawMessage, error) {
+	x, err := toValue(v)
+	if err != nil {
+		return nil, err
+	}
+	return x.AppendJSON(nil), nil
+}
+
+// Cell returns a value as a table shows it. It fails with ErrRow where it is none.
+func Cell(v *watershedv1.Value) (string, error) {
+	x, err := toValue(v)
+	if err != nil {
+		return "", err
+	}
+	return cell(x, false), nil
 }
