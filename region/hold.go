@@ -124,7 +124,7 @@ func (n *Node) openReplica(id int, first []group.Seat) error {
 	c := n.o.Config
 	r, err := replica.Open(replica.Options{
 		Shard: shard.Config{
-			Self: c.RegionID(), Regions: c.RegionIDs(), Shard: keyspace.ShardID(id), Shards: c.Shards, Found: foundOwned(c), Owner: c.Owns(),
+			Self: c.RegionID(), Regions: c.RegionIDs(), Shard: keyspace.ShardID(id), Shards: c.Shards, Found: foundOwned(c),
 		},
 		Dir: n.shardFolder(id), Found: first,
 		Host: n.host, Cache: n.cache, TableBytes: int64(c.Store.Table), Fatal: n.o.Fatal, Logger: n.o.Logger,
@@ -140,6 +140,7 @@ func (n *Node) openReplica(id int, first []group.Seat) error {
 // attach gives a replica the tasks that it has while it leads.
 func (n *Node) attach(r *replica.Replica) {
 	n.peers.attach(r)
+	n.owners.attach(r)
 	for _, task := range n.o.Parts.Lead {
 		r.Lead(func(ctx context.Context) { task(ctx, n.env, r) })
 	}
@@ -151,6 +152,7 @@ func (n *Node) dropReplica(id int) error {
 	r := n.local.Get(keyspace.ShardID(id))
 	n.local.Set(keyspace.ShardID(id), nil)
 	n.peers.detach(keyspace.ShardID(id))
+	n.owners.detach(keyspace.ShardID(id))
 	if err := r.Close(); err != nil {
 		return err
 	}

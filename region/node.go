@@ -25,6 +25,7 @@ import (
 	"github.com/watershed-db/watershed/region/coordinator"
 	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/limit"
+	"github.com/watershed-db/watershed/region/owner"
 	"github.com/watershed-db/watershed/region/placement"
 	"github.com/watershed-db/watershed/region/probe"
 	"github.com/watershed-db/watershed/region/replica"
@@ -74,6 +75,8 @@ type Options struct {
 	CheckEvery, ScrubEvery, LearnEvery time.Duration
 	// StatFS tells the room of the disk that a folder lies on, for tests; nil for what the system says.
 	StatFS func(path string) (limit.Space, error)
+	// Clock is what leases between regions are measured by; nil for the machine's.
+	Clock owner.Clock
 }
 
 // Node is one node of a region.
@@ -96,6 +99,7 @@ type Node struct {
 	grpc     net.Listener
 	http     net.Listener
 	peers    *peers
+	owners   *owners
 	objects  objects.Store // of checkpoints; nil without
 	prober   *probe.Prober
 	probing  func() // ends the prober
@@ -250,12 +254,14 @@ func (n *Node) wire() (err error) {
 		return err
 	}
 	n.peers = newPeers(n.env, n.o.CheckEvery, n.peerQueue())
-	o.Peers, o.Lag = n.peers.server, n.peers.lag
+	n.owners = newOwners(n.env, n.peers, n.o.Clock)
+	o.Owners = n.owners
+	o.Peers, o.Lag, o.Exchange = n.peers.server, n.peers.lag, n.owners.exchange
 	o.Addresses = func(region string) []string { return n.peers.directory.Addresses(crdt.RegionID(region)) }
 	for _, r := range n.local.All() {
 		n.attach(r)
 	}
-	n.registry.MustRegister(service.NewShardMetrics(n.env.Router), n.peers)
+	n.registry.MustRegister(service.NewShardMetrics(n.env.Router), n.peers, n.owners)
 	registerDisk(n.registry, n.host)
 	n.scrubber = newScrubber(n.registry, n.host, cmp.Or(n.o.ScrubEvery, scrubPause))
 	n.showBounds()
@@ -383,6 +389,7 @@ func (n *Node) close() error {
 	var errs []error
 	if n.server != nil {
 		n.peers.server.Close()
+		errs = append(errs, n.owners.close())
 		n.server.Stop(callsWithin)
 		n.peers.server.Wait()
 		errs = append(errs, n.pages.Stop(requestsWithin))

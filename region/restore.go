@@ -27,9 +27,6 @@ const (
 // ErrNotEmpty says that a node that is to be restored has data.
 var ErrNotEmpty = errors.New("holds data already")
 
-// ErrOwner says that the region to be restored would own shards.
-var ErrOwner = errors.New("a restored region owns nothing until the others have taken it in")
-
 // restoring is the content of restoreFile.
 type restoring struct {
 	Version int      `json:"version"`
@@ -59,8 +56,6 @@ func Restore(ctx context.Context, c config.Config, logger hclog.Logger) error {
 		return nil
 	case marked == nil && found != nil:
 		return fmt.Errorf("data folder %s %w: nothing was restored into it", c.Data, ErrNotEmpty)
-	case c.Owns() && len(c.Regions) > 1: // also where all was fetched and nothing of it runs yet
-		return fmt.Errorf("%w: make another region than %s the owner in every region's configuration", ErrOwner, c.Region)
 	case marked != nil && marked.Cut > 0:
 		return nil
 	case c.Checkpoints.URL == "":

@@ -46,6 +46,7 @@ var may = map[string][]string{
 		"region/shard"},
 	"region/placement":     {},
 	"region/probe":         {},
+	"region/owner":         {"crdt", "failover/ownership", "keyspace", "proto", "region/group", "region/limit", "region/shard"},
 	"region/shard":         {"crdt", "crdt/table", "failover/owned", "failover/ownership", "keyspace", "keyspace/table", "processor/job"},
 	"region/replica":       {"crdt", "keyspace", "region/group", "region/limit", "region/shard"},
 	"region/router":        {"crdt", "keyspace", "proto", "region/group", "region/limit", "region/replica", "region/shard"},
@@ -55,7 +56,7 @@ var may = map[string][]string{
 	"region/emission":      {"crdt", "keyspace", "processor/job", "region/shard"},
 	"region/coordinator":   {"crdt", "keyspace", "keyspace/table", "processor/job", "proto", "region/shard"},
 	"region/service": {"region/carrier", "region/placement", "crdt", "crdt/table", "keyspace", "keyspace/table", "processor/job", "proto", "region/config", "region/coordinator", "region/group",
-		"region/limit", "region/peer", "region/replica", "region/router", "region/shard", "region/checkpoint",
+		"failover/ownership", "region/limit", "region/owner", "region/peer", "region/replica", "region/router", "region/shard", "region/checkpoint",
 		"region/checkpoint/objects"},
 
 	"failover/ownership": {"crdt/wire"},

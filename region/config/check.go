@@ -150,6 +150,10 @@ func (k *checker) tuning(c Config) {
 		{"raft.commit", c.Raft.Commit, 5 * time.Millisecond, time.Minute},
 		{"raft.propose", c.Raft.Propose, 100 * time.Millisecond, time.Minute},
 		{"peers.unreachable_after", c.Peers.UnreachableAfter, 100 * time.Millisecond, time.Hour},
+		{"ownership.lease", c.Ownership.Lease, 100 * time.Millisecond, 2 * time.Minute},
+		{"ownership.margin", c.Ownership.Margin, time.Millisecond, time.Minute},
+		{"ownership.claim_after", c.Ownership.ClaimAfter, 100 * time.Millisecond, 10 * time.Minute},
+		{"ownership.tick", c.Ownership.Tick, 10 * time.Millisecond, time.Minute},
 		{"checkpoints.interval", c.Checkpoints.Interval, 100 * time.Millisecond, 24 * time.Hour},
 		{"checkpoints.max_age", c.Checkpoints.MaxAge, time.Minute, 10 * 366 * 24 * time.Hour},
 	} {
@@ -167,6 +171,10 @@ func (k *checker) tuning(c Config) {
 	} {
 		k.refuse(s.value < s.low || s.value > s.top, s.path, fmt.Sprintf("%s to %s", s.low, s.top), "is %s", s.value)
 	}
+	o := c.Ownership
+	k.refuse(o.Margin > o.Lease/2, "ownership.margin", "half of ownership.lease or less", "is %s", o.Margin)
+	k.refuse(o.ClaimAfter < o.Lease, "ownership.claim_after", "ownership.lease or more", "is %s", o.ClaimAfter)
+	k.refuse(o.Tick > o.Lease/3, "ownership.tick", "a third of ownership.lease or less", "is %s", o.Tick)
 	r := c.Raft
 	k.refuse(r.Election != 0 && r.Heartbeat != 0 && r.Election < r.Heartbeat, "raft.election", "raft.heartbeat or more",
 		"is %s", r.Election)

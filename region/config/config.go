@@ -16,7 +16,7 @@ type Config struct {
 	Data       string   `yaml:"data"`
 	Shards     int      `yaml:"shards"`
 	Regions    []Region `yaml:"regions"`
-	Owner      string   `yaml:"owner,omitempty"`
+	Owner      string   `yaml:"owner,omitempty"` // of the shards, at first
 	Nodes      []Node   `yaml:"nodes"`
 	// Replication is how many nodes vote on each shard, of a region that is founded (default 3, less where the nodes are).
 	Replication int `yaml:"replication,omitempty"`
@@ -28,6 +28,8 @@ type Config struct {
 	Raft   Raft   `yaml:"raft,omitempty"`
 	Store  Store  `yaml:"store,omitempty"`
 	Peers  Peers  `yaml:"peers,omitempty"`
+	// Ownership tunes how shards' owners are agreed on. It should be the same in all regions.
+	Ownership Ownership `yaml:"ownership,omitempty"`
 	// Checkpoints says where the region's state is kept beside its nodes; nowhere where URL is empty.
 	Checkpoints Checkpoints `yaml:"checkpoints,omitempty"`
 	Limits      Limits      `yaml:"limits,omitempty"`
@@ -135,6 +137,14 @@ type Peers struct {
 	Fixed bool `yaml:"fixed_addresses,omitempty"`
 }
 
+// Ownership says by which times regions agree on the owner of each shard.
+type Ownership struct {
+	Lease      Duration `yaml:"lease,omitempty"`       // for how long another region's promise binds it
+	Margin     Duration `yaml:"margin,omitempty"`      // by how much less the owner counts on it
+	ClaimAfter Duration `yaml:"claim_after,omitempty"` // for how long an owner isn't heard before another region claims
+	Tick       Duration `yaml:"tick,omitempty"`        // how often leases are asked for
+}
+
 // Checkpoints are the region's copies of its state in an object store.
 type Checkpoints struct {
 	URL      string   `yaml:"url,omitempty"`      // s3://BUCKET/PREFIX?endpoint=http://HOST:PORT&region=NAME
@@ -172,6 +182,10 @@ func (c Config) Defaults() Config {
 	or(&c.Limits.Jobs, 1000)
 	or(&c.Limits.PeerQueue, 64<<20)
 	or(&c.Peers.UnreachableAfter, Duration(3*time.Second))
+	or(&c.Ownership.Lease, Duration(time.Second))
+	or(&c.Ownership.Margin, c.Ownership.Lease/50)
+	or(&c.Ownership.ClaimAfter, c.Ownership.Lease+c.Ownership.Lease/5)
+	or(&c.Ownership.Tick, c.Ownership.Lease/5)
 	or(&c.Checkpoints.Interval, Duration(15*time.Second))
 	or(&c.Checkpoints.Keep, 40)
 	or(&c.Checkpoints.MaxAge, Duration(24*time.Hour))
@@ -231,15 +245,6 @@ func (c Config) Others() []Region {
 		}
 	}
 	return out
-}
-
-// Owns says whether this region owns the shards.
-func (c Config) Owns() bool { return c.Owner == c.Region }
-
-// Epoch returns the epoch of the owner: counter 1 and its member number (rules A12).
-func (c Config) Epoch() uint64 {
-	r, _ := c.Member(c.Owner)
-	return 1<<16 | uint64(r.Member)
 }
 
 // RegionID returns the own region.

@@ -30,7 +30,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Owner != "a" || !c.Owns() || c.Epoch() != 1<<16|1 || c.Listen.GRPC != "127.0.0.1:2" ||
+	if c.Owner != "a" || c.Listen.GRPC != "127.0.0.1:2" ||
 		c.Worker.Memory != 256<<20 || c.Worker.FlushInterval.D() != 40*time.Millisecond || c.Log.Level != "info" {
 		t.Fatalf("%+v", c)
 	}

@@ -38,7 +38,6 @@ type Replica interface {
 type Config struct {
 	Replica Replica
 	Sink    Sink
-	Epoch   uint64 // of this region's ownership of the shard
 	Logger  hclog.Logger
 	Metrics *Metrics // nil: counted and not shown
 }
@@ -84,12 +83,12 @@ func (e *Emission) Run(ctx context.Context) {
 		changed := e.c.Replica.Changed()
 		st := e.c.Replica.State()
 		for _, g := range st.Generations() {
-			if running[g.ID] == nil && e.c.Replica.Config().Emits(g) {
+			if running[g.ID] == nil && st.Emits(g) {
 				running[g.ID] = e.start(ctx, g.ID)
 			}
 		}
 		for id, r := range running {
-			if g := st.Generation(id); g == nil || !e.c.Replica.Config().Emits(g) {
+			if g := st.Generation(id); g == nil || !st.Emits(g) {
 				r.stop()
 				delete(running, id)
 			}

@@ -151,7 +151,7 @@ func start(m *machine, s *sink) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		New(Config{Replica: m, Sink: s, Epoch: 1 << 16}).Run(ctx)
+		New(Config{Replica: m, Sink: s}).Run(ctx)
 	}()
 	return func() { cancel(); <-done }
 }

@@ -10,11 +10,13 @@ import (
 
 // writer gathers rows and writes them to every sink of a job.
 type writer struct {
-	r    *runner
-	ctx  context.Context // of one send
-	g    *shard.Generation
-	rows []job.Output
-	buf  []byte // what rows point into
+	r   *runner
+	ctx context.Context // of one send
+	g   *shard.Generation
+	// epoch is that of the view: of this region where it owns the shard, else the highest it knows.
+	epoch uint64
+	rows  []job.Output
+	buf   []byte // what rows point into
 }
 
 // send writes what the open plan and the dirty marks of one view refer to, and returns the command that says so; nil when
@@ -25,7 +27,7 @@ func (r *runner) send(ctx context.Context, snap *shard.Snapshot) (*shard.Done, e
 		return nil, nil
 	}
 	open := g.Outbox.Open
-	w := &writer{r: r, ctx: ctx, g: g}
+	w := &writer{r: r, ctx: ctx, g: g, epoch: uint64(snap.Epoch())}
 	marks, err := snap.DirtyMarks(g, markBatch)
 	if err != nil {
 		return nil, fmt.Errorf("read dirty marks: %w", err)
@@ -79,7 +81,7 @@ func (w *writer) put(row *job.Row, render func([]byte, *job.Row) []byte) error {
 	w.buf = w.g.Job.AppendKey(w.buf, row.KeyValues)
 	key := len(w.buf)
 	w.buf = render(w.buf, row)
-	w.rows = append(w.rows, job.Output{Job: w.g.Name, Generation: w.g.ID, Epoch: w.r.e.c.Epoch,
+	w.rows = append(w.rows, job.Output{Job: w.g.Name, Generation: w.g.ID, Epoch: w.epoch,
 		Key: w.buf[at:key:key], Value: w.buf[key:len(w.buf):len(w.buf)]})
 	if len(w.rows) >= batchRows {
 		return w.write()

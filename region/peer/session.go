@@ -310,7 +310,7 @@ func (s *session) take(ctx context.Context, x item) error {
 // takeRegistry proposes registry entries, on shard 0 of a region that does not own them.
 func (s *session) takeRegistry(ctx context.Context, list [][]byte) error {
 	cfg := s.replica.Config()
-	if len(list) == 0 || cfg.Shard != 0 || cfg.Owner {
+	if len(list) == 0 || cfg.Shard != 0 || s.replica.State().Owns() {
 		return nil
 	}
 	c := &shard.RegistryCopy{}

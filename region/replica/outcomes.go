@@ -8,7 +8,7 @@ import (
 
 // outcomes counts what the commands that were proposed here came to.
 type outcomes struct {
-	of [shard.Kinds][shard.Malformed + 1]atomic.Uint64
+	of [shard.Kinds][shard.Elsewhere + 1]atomic.Uint64
 }
 
 func (o *outcomes) count(k shard.Kind, x shard.Outcome) { o.of[k][x].Add(1) }

@@ -68,12 +68,13 @@ func (s *Server) ownShards() *watershedv1.Region {
 		id := keyspace.ShardID(i)
 		here := s.o.Router.Replica(id)
 		if here == nil {
-			out.Shards = append(out.Shards, &watershedv1.Shard{Shard: uint32(i), Owner: s.o.Owner, Epoch: s.o.Epoch()})
+			out.Shards = append(out.Shards, &watershedv1.Shard{Shard: uint32(i)})
 			continue
 		}
 		st := here.Status()
+		owner, epoch := here.State().Owner()
 		out.Shards = append(out.Shards, &watershedv1.Shard{
-			Shard: uint32(i), Leader: st.Leader.ID, Term: st.Term, AppliedIndex: st.Applied, Owner: s.o.Owner, Epoch: s.o.Epoch(),
+			Shard: uint32(i), Leader: st.Leader.ID, Term: st.Term, AppliedIndex: st.Applied, Owner: string(owner), Epoch: uint64(epoch),
 			Lag: s.o.Lag(id), Format: here.State().Format,
 		})
 		if members, err := here.Membership(); err == nil {

@@ -68,7 +68,7 @@ func (s jobService) Apply(ctx context.Context, in *watershedv1.ApplyJobRequest) 
 		return nil, err
 	}
 	result, err := s.submit(ctx, &shard.JobApply{
-		Epoch: s.o.Epoch(), Name: j.Name, File: j.File, Meaning: j.Meaning(), Pinned: j.Builtins(),
+		Name: j.Name, File: j.File, Meaning: j.Meaning(), Pinned: j.Builtins(),
 	})
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (s *Server) refused(j *job.Job, result shard.Result) error {
 
 // Delete implements the service.
 func (s jobService) Delete(ctx context.Context, in *watershedv1.DeleteJobRequest) (*watershedv1.DeleteJobResponse, error) {
-	result, err := s.submit(ctx, &shard.JobDelete{Epoch: s.o.Epoch(), Name: in.GetName()})
+	result, err := s.submit(ctx, &shard.JobDelete{Name: in.GetName()})
 	if err != nil {
 		return nil, err
 	}
@@ -248,17 +248,33 @@ func (s *Server) describe(e shard.Entry, states []*shard.State, stands map[keysp
 
 // submit has the region that owns the registry take a command.
 func (s *Server) submit(ctx context.Context, command shard.Command) (shard.Result, error) {
-	if s.o.Owns() {
+	known, _ := s.o.Router.State(0).Owner()
+	owner := string(known)
+	for turn := 0; ; turn++ {
+		result, err := s.submitAt(ctx, owner, command)
+		next := ownerOf(err)
+		if turn == maxHops || next == "" || next == owner {
+			return result, err
+		}
+		owner = next
+	}
+}
+
+// submitAt has a region take a registry command, which it does if it owns the registry.
+func (s *Server) submitAt(ctx context.Context, owner string, command shard.Command) (result shard.Result, err error) {
+	if owner == s.o.Region {
 		return s.enter(ctx, command)
 	}
-	owner, _ := s.o.Member(s.o.Owner)
-	var result shard.Result
-	err := s.anyNode(ctx, owner, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	r, ok := s.o.Member(owner)
+	if !ok {
+		return result, status.Errorf(codes.Unavailable, "no region is known that owns the registry")
+	}
+	err = s.anyNode(ctx, r, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
 		result, err = s.submitTo(ctx, conn, command)
 		return err
 	})
 	if temporary(err) {
-		return result, status.Errorf(codes.Unavailable, "region %s, which owns the registry, cannot be reached: %s", s.o.Owner,
+		return result, status.Errorf(codes.Unavailable, "region %s, which owns the registry, cannot be reached: %s", owner,
 			status.Convert(err).Message())
 	}
 	return result, err

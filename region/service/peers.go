@@ -12,6 +12,7 @@ import (
 	"github.com/watershed-db/watershed/processor/job"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
 	"github.com/watershed-db/watershed/region/coordinator"
+	"github.com/watershed-db/watershed/region/owner"
 	"github.com/watershed-db/watershed/region/peer"
 	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/shard"
@@ -99,28 +100,36 @@ func (s peerService) Submit(ctx context.Context, in *peerv1.SubmitRequest) (*pee
 
 // enter has the registry, which this region owns, take a command.
 func (s *Server) enter(ctx context.Context, command shard.Command) (shard.Result, error) {
-	if !s.o.Owns() {
-		return shard.Result{}, status.Errorf(codes.FailedPrecondition, "region %s owns the registry, not %s", s.o.Owner, s.o.Region)
-	}
+	epoch := uint64(s.o.Router.State(0).Epoch())
 	switch c := command.(type) {
 	case *shard.JobApply:
 		j, err := job.Parse(c.Name, c.File)
 		if err != nil || j.Name != c.Name || j.Meaning() != c.Meaning {
 			return shard.Result{}, status.Error(codes.InvalidArgument, "the job file does not mean what the command says")
 		}
-		c.Epoch = s.o.Epoch()
+		c.Epoch = epoch
 	case *shard.JobDelete:
-		c.Epoch = s.o.Epoch()
+		c.Epoch = epoch
 	case *shard.RegisterTable:
 		d, err := table.Parse(c.Def.Name, c.File)
 		if err != nil || d != c.Def {
 			return shard.Result{}, status.Error(codes.InvalidArgument, "the table's file does not mean what the command says")
 		}
-		c.Epoch = s.o.Epoch()
+		c.Epoch = epoch
 	case *shard.UnregisterTable:
-		c.Epoch = s.o.Epoch()
+		c.Epoch = epoch
 	default:
 		return shard.Result{}, status.Errorf(codes.InvalidArgument, "a %T is no registry command", command)
 	}
-	return s.o.Router.Propose(ctx, keyspace.ShardID(0), command)
+	result, err := s.o.Router.Propose(ctx, keyspace.ShardID(0), command)
+	if err == nil && result.Outcome == shard.Elsewhere {
+		err = s.notRegistry()
+	}
+	return result, err
+}
+
+// notRegistry says which region owns the registry, as far as this node knows.
+func (s *Server) notRegistry() error {
+	region, epoch := s.o.Router.State(0).Owner()
+	return s.ownerError(&owner.NotOwnerError{Owner: region, Epoch: epoch})
 }

@@ -43,6 +43,8 @@ type Options struct {
 	Coordinator *coordinator.Coordinator
 	Carrier     *carrier.Carrier
 	Peers       Peers
+	Owners      Owners
+	Exchange    Exchange
 	// Addresses returns where the nodes of another region are dialed by now, in the order to be tried; nil for what the
 	// configuration says.
 	Addresses func(region string) []string

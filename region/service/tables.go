@@ -41,7 +41,7 @@ func (s tableService) Apply(ctx context.Context, in *watershedv1.ApplyTableReque
 	if problems != nil {
 		return nil, status.Error(codes.InvalidArgument, strings.Join(problems, "\n"))
 	}
-	result, err := s.submit(ctx, &shard.RegisterTable{Epoch: s.o.Epoch(), File: in.GetFile(), Def: d})
+	result, err := s.submit(ctx, &shard.RegisterTable{File: in.GetFile(), Def: d})
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (s *Server) refusedTable(d table.Def, result shard.Result) error {
 
 // Drop implements the service.
 func (s tableService) Drop(ctx context.Context, in *watershedv1.DropTableRequest) (*watershedv1.DropTableResponse, error) {
-	result, err := s.submit(ctx, &shard.UnregisterTable{Epoch: s.o.Epoch(), Name: in.GetName()})
+	result, err := s.submit(ctx, &shard.UnregisterTable{Name: in.GetName()})
 	if err != nil {
 		return nil, err
 	}

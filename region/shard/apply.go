@@ -22,7 +22,7 @@ type Config struct {
 	// Found is the record of ownership that the shard begins with, the same on all replicas. Without one (Self 0) the
 	// members are the Regions, numbered in order, and Owner says whether this one owns the shard first, or the first other.
 	Found ownership.Record
-	Owner bool // this region emits, and on shard 0 writes the registry
+	Owner bool
 }
 
 // Check fails if the configuration contradicts itself.

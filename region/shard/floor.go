@@ -12,7 +12,7 @@ import (
 // Floor returns the horizon that this region would bear for a generation (rules A7, A9): what it tells its peers. A
 // horizon is proposed no higher than the least floor of all regions; it may lie below the present horizon.
 func (s *Snapshot) Floor(g *Generation) (int64, error) {
-	base := s.cfg.floorBase(g, s.Unreachable)
+	base := s.cfg.floorBase(g, s.Unreachable, s.Emits(g))
 	if base == crdt.MaxTime {
 		return g.Horizon, nil // an infinite watermark fires windows and never moves the horizon
 	}
@@ -28,7 +28,7 @@ func (s *Snapshot) Floor(g *Generation) (int64, error) {
 }
 
 // floorBase returns the event time up to which nothing here is needed any more, before retention.
-func (c *Config) floorBase(g *Generation, unreachable []crdt.RegionID) int64 {
+func (c *Config) floorBase(g *Generation, unreachable []crdt.RegionID, emits bool) int64 {
 	if g.Watermark == crdt.MaxTime {
 		return crdt.MaxTime
 	}
@@ -36,7 +36,7 @@ func (c *Config) floorBase(g *Generation, unreachable []crdt.RegionID) int64 {
 	if mutant.On("retention-drops-open") {
 		base = g.Partial
 	}
-	if c.Emits(g) && !mutant.On("outbox-ignored") {
+	if emits && !mutant.On("outbox-ignored") {
 		base = min(base, g.Outbox.Sent())
 	}
 	if mutant.On("retention-ignores-unreachable") {

@@ -41,6 +41,7 @@ func load(cfg *Config, v *keyspace.View) (*State, error) {
 	if st.own, err = readOwnership(cfg, own, known, st.Index); err != nil {
 		return nil, err
 	}
+	st.restored = st.own.Incarnation != cfg.founding().Incarnation
 	reach, known, err := v.Get(reachKey())
 	if err != nil {
 		return nil, err

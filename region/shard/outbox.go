@@ -81,11 +81,11 @@ func (o *Outbox) note() {
 }
 
 // emits reports whether this region sends the rows of a generation.
-func (a *applier) emits(g *Generation) bool { return a.cfg.Emits(g) }
+func (a *applier) emits(g *Generation) bool { return a.st.Emits(g) }
 
 // Emits reports whether this region sends the rows of a generation to sinks.
-func (c *Config) Emits(g *Generation) bool {
-	return (c.Owner || g.Job.Emit.EveryRegion) && len(g.Job.Emit.Sinks) > 0 && g.Job.Window.Kind != keyspace.Session
+func (s *State) Emits(g *Generation) bool {
+	return (s.Owns() || g.Job.Emit.EveryRegion) && len(g.Job.Emit.Sinks) > 0 && g.Job.Window.Kind != keyspace.Session
 }
 
 // touch marks the windows that a changed slot serves and that were planned or sent already.

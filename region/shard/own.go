@@ -31,7 +31,7 @@ func (s *State) Ownership() Ownership { return s.own }
 
 // Owns says whether this region owns the shard by what it has promised and holds. It may serve tables only with a lease
 // besides; emission and the registry of jobs need none (rules A13, A14).
-func (s *State) Owns() bool { return s.own.Record.Owns() }
+func (s *State) Owns() bool { return !s.restored && s.own.Record.Owns() }
 
 // Epoch returns the highest epoch that the region has promised; where it Owns the shard, its own.
 func (s *State) Epoch() ownership.Epoch { return s.own.Record.Promised }
@@ -90,7 +90,7 @@ func (c *Own) readBody(r *reader) {
 		}
 	}
 	n, size := r.count(MaxOwnBytes), 0
-	if r.err == nil && n > 0 && (c.Change.Kind != ownership.Append || uint64(n) != entriesOf(c.Change.Write)) {
+	if r.err == nil && n > 0 && (c.Change.Kind != ownership.Append || uint64(n) != OwnEntriesOf(c.Change.Write)) {
 		r.fail("%d payloads for %v", n, c.Change)
 	}
 	for i := 0; i < n && r.err == nil; i++ {
@@ -117,8 +117,8 @@ func (c *Rejoin) readBody(r *reader) {
 
 func (r *reader) memberID() ownership.MemberID { return ownership.MemberID(r.uvarint(1<<16 - 1)) }
 
-// entriesOf returns how many entries a write has that are no control entries.
-func entriesOf(w ownership.Write) uint64 {
+// OwnEntriesOf returns how many entries a write has that are no control entries.
+func OwnEntriesOf(w ownership.Write) uint64 {
 	return uint64(w.Last-w.Prev.Position) - uint64(len(w.Control))
 }
 
@@ -211,9 +211,25 @@ func (a *applier) own(c *Own) {
 
 // setOwnership makes the next record that of the state.
 func (a *applier) setOwnership(next Ownership) {
+	before := a.st.Owns()
 	next.Revision = a.st.own.Revision + 1
-	a.st.own = next
+	var silent []*Generation
+	for _, g := range a.st.Generations() {
+		if !a.emits(g) {
+			silent = append(silent, g)
+		}
+	}
+	a.st.own, a.st.restored = next, next.Incarnation != a.cfg.founding().Incarnation
 	a.w.set(ownKey(), next.append(nil))
+	if before || !a.st.Owns() {
+		return
+	}
+	for _, g := range silent {
+		if a.emits(g) { // what changed meanwhile was not marked, and what the last owner has sent nobody knows for certain
+			g = a.edit(g.ID)
+			a.rewind(g, g.Horizon)
+		}
+	}
 }
 
 // rejoin begins the record anew as another member.

@@ -144,6 +144,9 @@ func TestOwnershipIsKept(t *testing.T) {
 	if got := m.State().Ownership(); !reflect.DeepEqual(got, want) {
 		t.Errorf("found with %+v, open with %+v", want, got)
 	}
+	if m.State().Owns() {
+		t.Error("a region that was restored under another number owns what its predecessor did")
+	}
 	if _, err := readOwnership(&cfg, nil, false, 1); err == nil {
 		t.Error("a store without the record is taken")
 	}

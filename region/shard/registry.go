@@ -179,8 +179,8 @@ func (a *applier) jobApply(c *JobApply) {
 	if !a.holdsRegistry() {
 		return
 	}
-	if !a.cfg.Owner {
-		a.end(Refused, "another region owns the registry")
+	if !a.st.Owns() {
+		a.end(Elsewhere, "another region owns the registry")
 		return
 	}
 	r := a.editRegistry()
@@ -208,8 +208,8 @@ func (a *applier) jobDelete(c *JobDelete) {
 	if !a.holdsRegistry() {
 		return
 	}
-	if !a.cfg.Owner {
-		a.end(Refused, "another region owns the registry")
+	if !a.st.Owns() {
+		a.end(Elsewhere, "another region owns the registry")
 		return
 	}
 	r := a.editRegistry()
@@ -228,7 +228,7 @@ func (a *applier) registryCopy(c *RegistryCopy) {
 	if !a.holdsRegistry() {
 		return
 	}
-	if a.cfg.Owner {
+	if a.st.Owns() {
 		a.end(Refused, "this region owns the registry")
 		return
 	}

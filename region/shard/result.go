@@ -17,14 +17,15 @@ const (
 	Mismatch                     // Result.Sources stand on another history at the same offset
 	Unknown                      // no such generation here; the registry has not told this shard of it
 	Malformed                    // it contradicts itself or the configuration: its proposer's bug
+	Elsewhere                    // another region owns the shard
 )
 
 // String returns the outcome's name.
 func (o Outcome) String() string {
-	if o < Applied || o > Malformed {
+	if o < Applied || o > Elsewhere {
 		return fmt.Sprintf("outcome %d", uint8(o))
 	}
-	return [...]string{"applied", "duplicate", "refused", "mismatch", "unknown", "malformed"}[o-Applied]
+	return [...]string{"applied", "duplicate", "refused", "mismatch", "unknown", "malformed", "elsewhere"}[o-Applied]
 }
 
 // Result is what applying a command came to. It is the same on every replica.

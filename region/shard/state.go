@@ -18,6 +18,7 @@ type State struct {
 	Unreachable []crdt.RegionID // as the last Reach said; sorted
 
 	own         Ownership
+	restored    bool // the record is of another incarnation than the configuration: it owns nothing
 	generations map[crdt.GenerationID]*Generation
 	registry    *Registry
 	told        *ToldTables

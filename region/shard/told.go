@@ -162,10 +162,10 @@ func (r *Registry) enterTable(e Entry) {
 
 // ownsRegistry ends the command where this is not the shard and region that write the registry.
 func (a *applier) ownsRegistry() bool {
-	if a.holdsRegistry() && !a.cfg.Owner {
-		a.end(Refused, "another region owns the registry")
+	if a.holdsRegistry() && !a.st.Owns() {
+		a.end(Elsewhere, "another region owns the registry")
 	}
-	return a.cfg.Shard == 0 && a.cfg.Owner
+	return a.cfg.Shard == 0 && a.st.Owns()
 }
 
 func (a *applier) tableApply(c *RegisterTable) {

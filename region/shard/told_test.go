@@ -12,6 +12,7 @@ import (
 func TestTablesHaveABound(t *testing.T) {
 	cfg := &Config{Self: "a", Regions: []crdt.RegionID{"a"}, Shards: 1, Owner: true}
 	st := newState()
+	st.own = cfg.founding()
 	do := func(c Command) Result {
 		next, _, res, _ := apply(cfg, st, nil, st.Index+1, Encode(c), c)
 		st = next

@@ -1538,6 +1538,575 @@ func (x *ErrorDetail) GetReason() string {
 	return ""
 }
 
+type OwnershipRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnershipRequest) Reset() {
+	*x = OwnershipRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnershipRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnershipRequest) ProtoMessage() {}
+
+func (x *OwnershipRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnershipRequest.ProtoReflect.Descriptor instead.
+func (*OwnershipRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *OwnershipRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+type OwnershipResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Regions       []*ShardOwnership      `protobuf:"bytes,1,rep,name=regions,proto3" json:"regions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnershipResponse) Reset() {
+	*x = OwnershipResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnershipResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnershipResponse) ProtoMessage() {}
+
+func (x *OwnershipResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnershipResponse.ProtoReflect.Descriptor instead.
+func (*OwnershipResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *OwnershipResponse) GetRegions() []*ShardOwnership {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+// ShardOwnership is how one region sees who owns a shard.
+type ShardOwnership struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"` // whose view it is
+	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`   // region
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Standing      string                 `protobuf:"bytes,4,opt,name=standing,proto3" json:"standing,omitempty"`                     // following, asking, claiming, owning or out; "" where its leader did not answer
+	Serves        bool                   `protobuf:"varint,5,opt,name=serves,proto3" json:"serves,omitempty"`                        // it may answer for owned tables at this moment
+	LeaseMs       int64                  `protobuf:"varint,6,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`       // what is left of the owner's lease
+	Last          uint64                 `protobuf:"varint,7,opt,name=last,proto3" json:"last,omitempty"`                            // position of the last entry of the owned log
+	LastEpoch     uint64                 `protobuf:"varint,8,opt,name=last_epoch,json=lastEpoch,proto3" json:"last_epoch,omitempty"` // that wrote it
+	Confirmed     uint64                 `protobuf:"varint,9,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	Members       []*OwnershipMember     `protobuf:"bytes,10,rep,name=members,proto3" json:"members,omitempty"`
+	Note          string                 `protobuf:"bytes,11,opt,name=note,proto3" json:"note,omitempty"` // why nothing is known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShardOwnership) Reset() {
+	*x = ShardOwnership{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShardOwnership) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShardOwnership) ProtoMessage() {}
+
+func (x *ShardOwnership) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShardOwnership.ProtoReflect.Descriptor instead.
+func (*ShardOwnership) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ShardOwnership) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *ShardOwnership) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ShardOwnership) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ShardOwnership) GetStanding() string {
+	if x != nil {
+		return x.Standing
+	}
+	return ""
+}
+
+func (x *ShardOwnership) GetServes() bool {
+	if x != nil {
+		return x.Serves
+	}
+	return false
+}
+
+func (x *ShardOwnership) GetLeaseMs() int64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *ShardOwnership) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *ShardOwnership) GetLastEpoch() uint64 {
+	if x != nil {
+		return x.LastEpoch
+	}
+	return 0
+}
+
+func (x *ShardOwnership) GetConfirmed() uint64 {
+	if x != nil {
+		return x.Confirmed
+	}
+	return 0
+}
+
+func (x *ShardOwnership) GetMembers() []*OwnershipMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *ShardOwnership) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+type OwnershipMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        uint32                 `protobuf:"varint,1,opt,name=member,proto3" json:"member,omitempty"`
+	Region        string                 `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	Witness       bool                   `protobuf:"varint,3,opt,name=witness,proto3" json:"witness,omitempty"`
+	Joining       bool                   `protobuf:"varint,4,opt,name=joining,proto3" json:"joining,omitempty"`
+	Behind        bool                   `protobuf:"varint,5,opt,name=behind,proto3" json:"behind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnershipMember) Reset() {
+	*x = OwnershipMember{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnershipMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnershipMember) ProtoMessage() {}
+
+func (x *OwnershipMember) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnershipMember.ProtoReflect.Descriptor instead.
+func (*OwnershipMember) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *OwnershipMember) GetMember() uint32 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *OwnershipMember) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *OwnershipMember) GetWitness() bool {
+	if x != nil {
+		return x.Witness
+	}
+	return false
+}
+
+func (x *OwnershipMember) GetJoining() bool {
+	if x != nil {
+		return x.Joining
+	}
+	return false
+}
+
+func (x *OwnershipMember) GetBehind() bool {
+	if x != nil {
+		return x.Behind
+	}
+	return false
+}
+
+type FlipRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlipRequest) Reset() {
+	*x = FlipRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlipRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlipRequest) ProtoMessage() {}
+
+func (x *FlipRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlipRequest.ProtoReflect.Descriptor instead.
+func (*FlipRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *FlipRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *FlipRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+type FlipResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	FromEpoch     uint64                 `protobuf:"varint,2,opt,name=from_epoch,json=fromEpoch,proto3" json:"from_epoch,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`       // of the new owner
+	Position      uint64                 `protobuf:"varint,4,opt,name=position,proto3" json:"position,omitempty"` // that the old owner ended with, and the new one begins behind
+	PositionEpoch uint64                 `protobuf:"varint,5,opt,name=position_epoch,json=positionEpoch,proto3" json:"position_epoch,omitempty"`
+	PauseUs       int64                  `protobuf:"varint,6,opt,name=pause_us,json=pauseUs,proto3" json:"pause_us,omitempty"` // from when the old owner took nothing any more until it knew that the new one answers
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlipResponse) Reset() {
+	*x = FlipResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlipResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlipResponse) ProtoMessage() {}
+
+func (x *FlipResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlipResponse.ProtoReflect.Descriptor instead.
+func (*FlipResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *FlipResponse) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *FlipResponse) GetFromEpoch() uint64 {
+	if x != nil {
+		return x.FromEpoch
+	}
+	return 0
+}
+
+func (x *FlipResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *FlipResponse) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *FlipResponse) GetPositionEpoch() uint64 {
+	if x != nil {
+		return x.PositionEpoch
+	}
+	return 0
+}
+
+func (x *FlipResponse) GetPauseUs() int64 {
+	if x != nil {
+		return x.PauseUs
+	}
+	return 0
+}
+
+type ForceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Dry           bool                   `protobuf:"varint,3,opt,name=dry,proto3" json:"dry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceRequest) Reset() {
+	*x = ForceRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceRequest) ProtoMessage() {}
+
+func (x *ForceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceRequest.ProtoReflect.Descriptor instead.
+func (*ForceRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ForceRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ForceRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *ForceRequest) GetDry() bool {
+	if x != nil {
+		return x.Dry
+	}
+	return false
+}
+
+type ForceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Without       []string               `protobuf:"bytes,1,rep,name=without,proto3" json:"without,omitempty"`              // the regions left out
+	Unknown       bool                   `protobuf:"varint,2,opt,name=unknown,proto3" json:"unknown,omitempty"`             // they may have acknowledged what this region lacks, in tables of any durability
+	Last          uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`                   // what this region holds
+	Confirmed     uint64                 `protobuf:"varint,4,opt,name=confirmed,proto3" json:"confirmed,omitempty"`         // and what is certain to stay
+	WaitMs        int64                  `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"` // until a lease that may be in force has run out
+	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`                 // of the new owner, unless dry
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceResponse) Reset() {
+	*x = ForceResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceResponse) ProtoMessage() {}
+
+func (x *ForceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceResponse.ProtoReflect.Descriptor instead.
+func (*ForceResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ForceResponse) GetWithout() []string {
+	if x != nil {
+		return x.Without
+	}
+	return nil
+}
+
+func (x *ForceResponse) GetUnknown() bool {
+	if x != nil {
+		return x.Unknown
+	}
+	return false
+}
+
+func (x *ForceResponse) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *ForceResponse) GetConfirmed() uint64 {
+	if x != nil {
+		return x.Confirmed
+	}
+	return 0
+}
+
+func (x *ForceResponse) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+func (x *ForceResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 var File_watershed_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_watershed_v1_cluster_proto_rawDesc = "" +
@@ -1655,7 +2224,53 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\vowner_epoch\x18\x03 \x01(\x04R\n" +
 	"ownerEpoch\x121\n" +
 	"\x06points\x18\x04 \x03(\v2\x19.watershed.v1.SourcePointR\x06points\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason2\xc3\x05\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"(\n" +
+	"\x10OwnershipRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\"K\n" +
+	"\x11OwnershipResponse\x126\n" +
+	"\aregions\x18\x01 \x03(\v2\x1c.watershed.v1.ShardOwnershipR\aregions\"\xc1\x02\n" +
+	"\x0eShardOwnership\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bstanding\x18\x04 \x01(\tR\bstanding\x12\x16\n" +
+	"\x06serves\x18\x05 \x01(\bR\x06serves\x12\x19\n" +
+	"\blease_ms\x18\x06 \x01(\x03R\aleaseMs\x12\x12\n" +
+	"\x04last\x18\a \x01(\x04R\x04last\x12\x1d\n" +
+	"\n" +
+	"last_epoch\x18\b \x01(\x04R\tlastEpoch\x12\x1c\n" +
+	"\tconfirmed\x18\t \x01(\x04R\tconfirmed\x127\n" +
+	"\amembers\x18\n" +
+	" \x03(\v2\x1d.watershed.v1.OwnershipMemberR\amembers\x12\x12\n" +
+	"\x04note\x18\v \x01(\tR\x04note\"\x8d\x01\n" +
+	"\x0fOwnershipMember\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\rR\x06member\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\x12\x18\n" +
+	"\awitness\x18\x03 \x01(\bR\awitness\x12\x18\n" +
+	"\ajoining\x18\x04 \x01(\bR\ajoining\x12\x16\n" +
+	"\x06behind\x18\x05 \x01(\bR\x06behind\"3\n" +
+	"\vFlipRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"\xb5\x01\n" +
+	"\fFlipResponse\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x1d\n" +
+	"\n" +
+	"from_epoch\x18\x02 \x01(\x04R\tfromEpoch\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bposition\x18\x04 \x01(\x04R\bposition\x12%\n" +
+	"\x0eposition_epoch\x18\x05 \x01(\x04R\rpositionEpoch\x12\x19\n" +
+	"\bpause_us\x18\x06 \x01(\x03R\apauseUs\"F\n" +
+	"\fForceRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x10\n" +
+	"\x03dry\x18\x03 \x01(\bR\x03dry\"\xa4\x01\n" +
+	"\rForceResponse\x12\x18\n" +
+	"\awithout\x18\x01 \x03(\tR\awithout\x12\x18\n" +
+	"\aunknown\x18\x02 \x01(\bR\aunknown\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\x04R\x04last\x12\x1c\n" +
+	"\tconfirmed\x18\x04 \x01(\x04R\tconfirmed\x12\x17\n" +
+	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch2\x92\a\n" +
 	"\x0eClusterService\x12I\n" +
 	"\bTopology\x12\x1d.watershed.v1.TopologyRequest\x1a\x1e.watershed.v1.TopologyResponse\x12C\n" +
 	"\aAddNode\x12\x1c.watershed.v1.AddNodeRequest\x1a\x1a.watershed.v1.NodeResponse\x12G\n" +
@@ -1667,7 +2282,10 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"Checkpoint\x12\x1f.watershed.v1.CheckpointRequest\x1a .watershed.v1.CheckpointResponse\x12R\n" +
 	"\vCheckpoints\x12 .watershed.v1.CheckpointsRequest\x1a!.watershed.v1.CheckpointsResponse\x12^\n" +
 	"\x0fDeleteSavepoint\x12$.watershed.v1.DeleteSavepointRequest\x1a%.watershed.v1.DeleteSavepointResponse\x12F\n" +
-	"\aRebuild\x12\x1c.watershed.v1.RebuildRequest\x1a\x1d.watershed.v1.RebuildResponseBBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
+	"\aRebuild\x12\x1c.watershed.v1.RebuildRequest\x1a\x1d.watershed.v1.RebuildResponse\x12L\n" +
+	"\tOwnership\x12\x1e.watershed.v1.OwnershipRequest\x1a\x1f.watershed.v1.OwnershipResponse\x12=\n" +
+	"\x04Flip\x12\x19.watershed.v1.FlipRequest\x1a\x1a.watershed.v1.FlipResponse\x12@\n" +
+	"\x05Force\x12\x1a.watershed.v1.ForceRequest\x1a\x1b.watershed.v1.ForceResponseBBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
 
 var (
 	file_watershed_v1_cluster_proto_rawDescOnce sync.Once
@@ -1681,7 +2299,7 @@ func file_watershed_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_watershed_v1_cluster_proto_rawDescData
 }
 
-var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_watershed_v1_cluster_proto_goTypes = []any{
 	(*TopologyRequest)(nil),         // 0: watershed.v1.TopologyRequest
 	(*TopologyResponse)(nil),        // 1: watershed.v1.TopologyResponse
@@ -1707,7 +2325,15 @@ var file_watershed_v1_cluster_proto_goTypes = []any{
 	(*DeleteSavepointResponse)(nil), // 21: watershed.v1.DeleteSavepointResponse
 	(*Checkpoint)(nil),              // 22: watershed.v1.Checkpoint
 	(*ErrorDetail)(nil),             // 23: watershed.v1.ErrorDetail
-	(*SourcePoint)(nil),             // 24: watershed.v1.SourcePoint
+	(*OwnershipRequest)(nil),        // 24: watershed.v1.OwnershipRequest
+	(*OwnershipResponse)(nil),       // 25: watershed.v1.OwnershipResponse
+	(*ShardOwnership)(nil),          // 26: watershed.v1.ShardOwnership
+	(*OwnershipMember)(nil),         // 27: watershed.v1.OwnershipMember
+	(*FlipRequest)(nil),             // 28: watershed.v1.FlipRequest
+	(*FlipResponse)(nil),            // 29: watershed.v1.FlipResponse
+	(*ForceRequest)(nil),            // 30: watershed.v1.ForceRequest
+	(*ForceResponse)(nil),           // 31: watershed.v1.ForceResponse
+	(*SourcePoint)(nil),             // 32: watershed.v1.SourcePoint
 }
 var file_watershed_v1_cluster_proto_depIdxs = []int32{
 	7,  // 0: watershed.v1.TopologyResponse.regions:type_name -> watershed.v1.Region
@@ -1720,30 +2346,38 @@ var file_watershed_v1_cluster_proto_depIdxs = []int32{
 	11, // 7: watershed.v1.Shard.lag:type_name -> watershed.v1.PeerLag
 	22, // 8: watershed.v1.CheckpointResponse.checkpoint:type_name -> watershed.v1.Checkpoint
 	22, // 9: watershed.v1.CheckpointsResponse.checkpoints:type_name -> watershed.v1.Checkpoint
-	24, // 10: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
-	0,  // 11: watershed.v1.ClusterService.Topology:input_type -> watershed.v1.TopologyRequest
-	2,  // 12: watershed.v1.ClusterService.AddNode:input_type -> watershed.v1.AddNodeRequest
-	3,  // 13: watershed.v1.ClusterService.DrainNode:input_type -> watershed.v1.DrainNodeRequest
-	4,  // 14: watershed.v1.ClusterService.RemoveNode:input_type -> watershed.v1.RemoveNodeRequest
-	14, // 15: watershed.v1.ClusterService.Raise:input_type -> watershed.v1.RaiseRequest
-	16, // 16: watershed.v1.ClusterService.Checkpoint:input_type -> watershed.v1.CheckpointRequest
-	18, // 17: watershed.v1.ClusterService.Checkpoints:input_type -> watershed.v1.CheckpointsRequest
-	20, // 18: watershed.v1.ClusterService.DeleteSavepoint:input_type -> watershed.v1.DeleteSavepointRequest
-	12, // 19: watershed.v1.ClusterService.Rebuild:input_type -> watershed.v1.RebuildRequest
-	1,  // 20: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
-	5,  // 21: watershed.v1.ClusterService.AddNode:output_type -> watershed.v1.NodeResponse
-	5,  // 22: watershed.v1.ClusterService.DrainNode:output_type -> watershed.v1.NodeResponse
-	5,  // 23: watershed.v1.ClusterService.RemoveNode:output_type -> watershed.v1.NodeResponse
-	15, // 24: watershed.v1.ClusterService.Raise:output_type -> watershed.v1.RaiseResponse
-	17, // 25: watershed.v1.ClusterService.Checkpoint:output_type -> watershed.v1.CheckpointResponse
-	19, // 26: watershed.v1.ClusterService.Checkpoints:output_type -> watershed.v1.CheckpointsResponse
-	21, // 27: watershed.v1.ClusterService.DeleteSavepoint:output_type -> watershed.v1.DeleteSavepointResponse
-	13, // 28: watershed.v1.ClusterService.Rebuild:output_type -> watershed.v1.RebuildResponse
-	20, // [20:29] is the sub-list for method output_type
-	11, // [11:20] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	32, // 10: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
+	26, // 11: watershed.v1.OwnershipResponse.regions:type_name -> watershed.v1.ShardOwnership
+	27, // 12: watershed.v1.ShardOwnership.members:type_name -> watershed.v1.OwnershipMember
+	0,  // 13: watershed.v1.ClusterService.Topology:input_type -> watershed.v1.TopologyRequest
+	2,  // 14: watershed.v1.ClusterService.AddNode:input_type -> watershed.v1.AddNodeRequest
+	3,  // 15: watershed.v1.ClusterService.DrainNode:input_type -> watershed.v1.DrainNodeRequest
+	4,  // 16: watershed.v1.ClusterService.RemoveNode:input_type -> watershed.v1.RemoveNodeRequest
+	14, // 17: watershed.v1.ClusterService.Raise:input_type -> watershed.v1.RaiseRequest
+	16, // 18: watershed.v1.ClusterService.Checkpoint:input_type -> watershed.v1.CheckpointRequest
+	18, // 19: watershed.v1.ClusterService.Checkpoints:input_type -> watershed.v1.CheckpointsRequest
+	20, // 20: watershed.v1.ClusterService.DeleteSavepoint:input_type -> watershed.v1.DeleteSavepointRequest
+	12, // 21: watershed.v1.ClusterService.Rebuild:input_type -> watershed.v1.RebuildRequest
+	24, // 22: watershed.v1.ClusterService.Ownership:input_type -> watershed.v1.OwnershipRequest
+	28, // 23: watershed.v1.ClusterService.Flip:input_type -> watershed.v1.FlipRequest
+	30, // 24: watershed.v1.ClusterService.Force:input_type -> watershed.v1.ForceRequest
+	1,  // 25: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
+	5,  // 26: watershed.v1.ClusterService.AddNode:output_type -> watershed.v1.NodeResponse
+	5,  // 27: watershed.v1.ClusterService.DrainNode:output_type -> watershed.v1.NodeResponse
+	5,  // 28: watershed.v1.ClusterService.RemoveNode:output_type -> watershed.v1.NodeResponse
+	15, // 29: watershed.v1.ClusterService.Raise:output_type -> watershed.v1.RaiseResponse
+	17, // 30: watershed.v1.ClusterService.Checkpoint:output_type -> watershed.v1.CheckpointResponse
+	19, // 31: watershed.v1.ClusterService.Checkpoints:output_type -> watershed.v1.CheckpointsResponse
+	21, // 32: watershed.v1.ClusterService.DeleteSavepoint:output_type -> watershed.v1.DeleteSavepointResponse
+	13, // 33: watershed.v1.ClusterService.Rebuild:output_type -> watershed.v1.RebuildResponse
+	25, // 34: watershed.v1.ClusterService.Ownership:output_type -> watershed.v1.OwnershipResponse
+	29, // 35: watershed.v1.ClusterService.Flip:output_type -> watershed.v1.FlipResponse
+	31, // 36: watershed.v1.ClusterService.Force:output_type -> watershed.v1.ForceResponse
+	25, // [25:37] is the sub-list for method output_type
+	13, // [13:25] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_watershed_v1_cluster_proto_init() }
@@ -1758,7 +2392,7 @@ func file_watershed_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_v1_cluster_proto_rawDesc), len(file_watershed_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

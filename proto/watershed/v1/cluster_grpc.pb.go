@@ -28,6 +28,9 @@ const (
 	ClusterService_Checkpoints_FullMethodName     = "/watershed.v1.ClusterService/Checkpoints"
 	ClusterService_DeleteSavepoint_FullMethodName = "/watershed.v1.ClusterService/DeleteSavepoint"
 	ClusterService_Rebuild_FullMethodName         = "/watershed.v1.ClusterService/Rebuild"
+	ClusterService_Ownership_FullMethodName       = "/watershed.v1.ClusterService/Ownership"
+	ClusterService_Flip_FullMethodName            = "/watershed.v1.ClusterService/Flip"
+	ClusterService_Force_FullMethodName           = "/watershed.v1.ClusterService/Force"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -59,6 +62,14 @@ type ClusterServiceClient interface {
 	// It fails with FAILED_PRECONDITION where a replica is not damaged, unless that is said to be meant, and where no other
 	// node leads the shard. It may be repeated.
 	Rebuild(ctx context.Context, in *RebuildRequest, opts ...grpc.CallOption) (*RebuildResponse, error)
+	// Ownership tells who owns a shard, as the leader of the shard in each region sees it.
+	Ownership(ctx context.Context, in *OwnershipRequest, opts ...grpc.CallOption) (*OwnershipResponse, error)
+	// Flip hands a shard to another region, as planned: it returns when the old owner has given it up and the new one
+	// answers, or fails, and the old owner goes on. FAILED_PRECONDITION where the region named can't take it.
+	Flip(ctx context.Context, in *FlipRequest, opts ...grpc.CallOption) (*FlipResponse, error)
+	// Force makes a region the owner of a shard without the regions that it does not hear of, which are left out and come
+	// back as new members. FAILED_PRECONDITION while the owner may be alive. With `dry` it tells what that would cost.
+	Force(ctx context.Context, in *ForceRequest, opts ...grpc.CallOption) (*ForceResponse, error)
 }
 
 type clusterServiceClient struct {
@@ -159,6 +170,36 @@ func (c *clusterServiceClient) Rebuild(ctx context.Context, in *RebuildRequest, 
 	return out, nil
 }
 
+func (c *clusterServiceClient) Ownership(ctx context.Context, in *OwnershipRequest, opts ...grpc.CallOption) (*OwnershipResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OwnershipResponse)
+	err := c.cc.Invoke(ctx, ClusterService_Ownership_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) Flip(ctx context.Context, in *FlipRequest, opts ...grpc.CallOption) (*FlipResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FlipResponse)
+	err := c.cc.Invoke(ctx, ClusterService_Flip_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) Force(ctx context.Context, in *ForceRequest, opts ...grpc.CallOption) (*ForceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForceResponse)
+	err := c.cc.Invoke(ctx, ClusterService_Force_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -188,6 +229,14 @@ type ClusterServiceServer interface {
 	// It fails with FAILED_PRECONDITION where a replica is not damaged, unless that is said to be meant, and where no other
 	// node leads the shard. It may be repeated.
 	Rebuild(context.Context, *RebuildRequest) (*RebuildResponse, error)
+	// Ownership tells who owns a shard, as the leader of the shard in each region sees it.
+	Ownership(context.Context, *OwnershipRequest) (*OwnershipResponse, error)
+	// Flip hands a shard to another region, as planned: it returns when the old owner has given it up and the new one
+	// answers, or fails, and the old owner goes on. FAILED_PRECONDITION where the region named can't take it.
+	Flip(context.Context, *FlipRequest) (*FlipResponse, error)
+	// Force makes a region the owner of a shard without the regions that it does not hear of, which are left out and come
+	// back as new members. FAILED_PRECONDITION while the owner may be alive. With `dry` it tells what that would cost.
+	Force(context.Context, *ForceRequest) (*ForceResponse, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -224,6 +273,15 @@ func (UnimplementedClusterServiceServer) DeleteSavepoint(context.Context, *Delet
 }
 func (UnimplementedClusterServiceServer) Rebuild(context.Context, *RebuildRequest) (*RebuildResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rebuild not implemented")
+}
+func (UnimplementedClusterServiceServer) Ownership(context.Context, *OwnershipRequest) (*OwnershipResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Ownership not implemented")
+}
+func (UnimplementedClusterServiceServer) Flip(context.Context, *FlipRequest) (*FlipResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Flip not implemented")
+}
+func (UnimplementedClusterServiceServer) Force(context.Context, *ForceRequest) (*ForceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Force not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -408,6 +466,60 @@ func _ClusterService_Rebuild_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_Ownership_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OwnershipRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).Ownership(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_Ownership_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).Ownership(ctx, req.(*OwnershipRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_Flip_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FlipRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).Flip(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_Flip_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).Flip(ctx, req.(*FlipRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_Force_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).Force(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_Force_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).Force(ctx, req.(*ForceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -450,6 +562,18 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Rebuild",
 			Handler:    _ClusterService_Rebuild_Handler,
+		},
+		{
+			MethodName: "Ownership",
+			Handler:    _ClusterService_Ownership_Handler,
+		},
+		{
+			MethodName: "Flip",
+			Handler:    _ClusterService_Flip_Handler,
+		},
+		{
+			MethodName: "Force",
+			Handler:    _ClusterService_Force_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -86,6 +86,6 @@ func (n *Node) emit(ctx context.Context, env *region.Env, r *replica.Replica) {
 		return
 	}
 	emission.New(emission.Config{
-		Replica: r, Sink: emit.Kafka{Producer: producer}, Epoch: n.config.Epoch(), Logger: env.Logger, Metrics: metrics,
+		Replica: r, Sink: emit.Kafka{Producer: producer}, Logger: env.Logger, Metrics: metrics,
 	}).Run(ctx)
 }

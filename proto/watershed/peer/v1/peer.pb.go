@@ -1111,6 +1111,266 @@ func (x *NodesResponse) GetGrpc() []string {
 	return nil
 }
 
+type OwnRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`          // in the first message; its shard counts for nothing
+	Forwarded     bool                   `protobuf:"varint,2,opt,name=forwarded,proto3" json:"forwarded,omitempty"` // in the first message: by another node of the receiving region
+	Leases        [][]byte               `protobuf:"bytes,3,rep,name=leases,proto3" json:"leases,omitempty"`        // ownership.Leases
+	Messages      []*OwnMessage          `protobuf:"bytes,4,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnRequest) Reset() {
+	*x = OwnRequest{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnRequest) ProtoMessage() {}
+
+func (x *OwnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnRequest.ProtoReflect.Descriptor instead.
+func (*OwnRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *OwnRequest) GetHello() *Hello {
+	if x != nil {
+		return x.Hello
+	}
+	return nil
+}
+
+func (x *OwnRequest) GetForwarded() bool {
+	if x != nil {
+		return x.Forwarded
+	}
+	return false
+}
+
+func (x *OwnRequest) GetLeases() [][]byte {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+func (x *OwnRequest) GetMessages() []*OwnMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+type OwnMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Message       []byte                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"` // ownership.Message
+	Entries       [][]byte               `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"` // the payload of its entries
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnMessage) Reset() {
+	*x = OwnMessage{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnMessage) ProtoMessage() {}
+
+func (x *OwnMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnMessage.ProtoReflect.Descriptor instead.
+func (*OwnMessage) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *OwnMessage) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *OwnMessage) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *OwnMessage) GetEntries() [][]byte {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+type OwnResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnResponse) Reset() {
+	*x = OwnResponse{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnResponse) ProtoMessage() {}
+
+func (x *OwnResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnResponse.ProtoReflect.Descriptor instead.
+func (*OwnResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{19}
+}
+
+type JoinRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
+	Instead       uint32                 `protobuf:"varint,2,opt,name=instead,proto3" json:"instead,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *JoinRequest) GetHello() *Hello {
+	if x != nil {
+		return x.Hello
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetInstead() uint32 {
+	if x != nil {
+		return x.Instead
+	}
+	return 0
+}
+
+type JoinResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        uint32                 `protobuf:"varint,1,opt,name=member,proto3" json:"member,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinResponse) Reset() {
+	*x = JoinResponse{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinResponse) ProtoMessage() {}
+
+func (x *JoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
+func (*JoinResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *JoinResponse) GetMember() uint32 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
 var File_watershed_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_watershed_peer_v1_peer_proto_rawDesc = "" +
@@ -1201,14 +1461,33 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\rNodesResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x12\n" +
-	"\x04grpc\x18\x03 \x03(\tR\x04grpc2\xe0\x03\n" +
+	"\x04grpc\x18\x03 \x03(\tR\x04grpc\"\xad\x01\n" +
+	"\n" +
+	"OwnRequest\x12.\n" +
+	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\x12\x1c\n" +
+	"\tforwarded\x18\x02 \x01(\bR\tforwarded\x12\x16\n" +
+	"\x06leases\x18\x03 \x03(\fR\x06leases\x129\n" +
+	"\bmessages\x18\x04 \x03(\v2\x1d.watershed.peer.v1.OwnMessageR\bmessages\"V\n" +
+	"\n" +
+	"OwnMessage\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\fR\amessage\x12\x18\n" +
+	"\aentries\x18\x03 \x03(\fR\aentries\"\r\n" +
+	"\vOwnResponse\"W\n" +
+	"\vJoinRequest\x12.\n" +
+	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\x12\x18\n" +
+	"\ainstead\x18\x02 \x01(\rR\ainstead\"&\n" +
+	"\fJoinResponse\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\rR\x06member2\xf3\x04\n" +
 	"\vPeerService\x12K\n" +
 	"\x04Pull\x12\x1e.watershed.peer.v1.PullRequest\x1a\x1f.watershed.peer.v1.PullResponse(\x010\x01\x12I\n" +
 	"\x05State\x12\x1f.watershed.peer.v1.StateRequest\x1a\x1d.watershed.peer.v1.StateChunk0\x01\x12L\n" +
 	"\x06Tables\x12 .watershed.peer.v1.TablesRequest\x1a\x1e.watershed.peer.v1.TablesChunk0\x01\x12P\n" +
 	"\aSummary\x12!.watershed.peer.v1.SummaryRequest\x1a\".watershed.peer.v1.SummaryResponse\x12M\n" +
 	"\x06Submit\x12 .watershed.peer.v1.SubmitRequest\x1a!.watershed.peer.v1.SubmitResponse\x12J\n" +
-	"\x05Nodes\x12\x1f.watershed.peer.v1.NodesRequest\x1a .watershed.peer.v1.NodesResponseBBZ@github.com/watershed-db/watershed/proto/watershed/peer/v1;peerv1b\x06proto3"
+	"\x05Nodes\x12\x1f.watershed.peer.v1.NodesRequest\x1a .watershed.peer.v1.NodesResponse\x12H\n" +
+	"\x03Own\x12\x1d.watershed.peer.v1.OwnRequest\x1a\x1e.watershed.peer.v1.OwnResponse(\x010\x01\x12G\n" +
+	"\x04Join\x12\x1e.watershed.peer.v1.JoinRequest\x1a\x1f.watershed.peer.v1.JoinResponseBBZ@github.com/watershed-db/watershed/proto/watershed/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_watershed_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -1222,7 +1501,7 @@ func file_watershed_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_watershed_peer_v1_peer_proto_rawDescData
 }
 
-var file_watershed_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_watershed_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_watershed_peer_v1_peer_proto_goTypes = []any{
 	(*Hello)(nil),           // 0: watershed.peer.v1.Hello
 	(*PullRequest)(nil),     // 1: watershed.peer.v1.PullRequest
@@ -1241,6 +1520,11 @@ var file_watershed_peer_v1_peer_proto_goTypes = []any{
 	(*SubmitResponse)(nil),  // 14: watershed.peer.v1.SubmitResponse
 	(*NodesRequest)(nil),    // 15: watershed.peer.v1.NodesRequest
 	(*NodesResponse)(nil),   // 16: watershed.peer.v1.NodesResponse
+	(*OwnRequest)(nil),      // 17: watershed.peer.v1.OwnRequest
+	(*OwnMessage)(nil),      // 18: watershed.peer.v1.OwnMessage
+	(*OwnResponse)(nil),     // 19: watershed.peer.v1.OwnResponse
+	(*JoinRequest)(nil),     // 20: watershed.peer.v1.JoinRequest
+	(*JoinResponse)(nil),    // 21: watershed.peer.v1.JoinResponse
 }
 var file_watershed_peer_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: watershed.peer.v1.PullRequest.hello:type_name -> watershed.peer.v1.Hello
@@ -1254,23 +1538,30 @@ var file_watershed_peer_v1_peer_proto_depIdxs = []int32{
 	0,  // 8: watershed.peer.v1.SummaryRequest.hello:type_name -> watershed.peer.v1.Hello
 	0,  // 9: watershed.peer.v1.SubmitRequest.hello:type_name -> watershed.peer.v1.Hello
 	0,  // 10: watershed.peer.v1.NodesRequest.hello:type_name -> watershed.peer.v1.Hello
-	1,  // 11: watershed.peer.v1.PeerService.Pull:input_type -> watershed.peer.v1.PullRequest
-	5,  // 12: watershed.peer.v1.PeerService.State:input_type -> watershed.peer.v1.StateRequest
-	8,  // 13: watershed.peer.v1.PeerService.Tables:input_type -> watershed.peer.v1.TablesRequest
-	11, // 14: watershed.peer.v1.PeerService.Summary:input_type -> watershed.peer.v1.SummaryRequest
-	13, // 15: watershed.peer.v1.PeerService.Submit:input_type -> watershed.peer.v1.SubmitRequest
-	15, // 16: watershed.peer.v1.PeerService.Nodes:input_type -> watershed.peer.v1.NodesRequest
-	3,  // 17: watershed.peer.v1.PeerService.Pull:output_type -> watershed.peer.v1.PullResponse
-	6,  // 18: watershed.peer.v1.PeerService.State:output_type -> watershed.peer.v1.StateChunk
-	9,  // 19: watershed.peer.v1.PeerService.Tables:output_type -> watershed.peer.v1.TablesChunk
-	12, // 20: watershed.peer.v1.PeerService.Summary:output_type -> watershed.peer.v1.SummaryResponse
-	14, // 21: watershed.peer.v1.PeerService.Submit:output_type -> watershed.peer.v1.SubmitResponse
-	16, // 22: watershed.peer.v1.PeerService.Nodes:output_type -> watershed.peer.v1.NodesResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	0,  // 11: watershed.peer.v1.OwnRequest.hello:type_name -> watershed.peer.v1.Hello
+	18, // 12: watershed.peer.v1.OwnRequest.messages:type_name -> watershed.peer.v1.OwnMessage
+	0,  // 13: watershed.peer.v1.JoinRequest.hello:type_name -> watershed.peer.v1.Hello
+	1,  // 14: watershed.peer.v1.PeerService.Pull:input_type -> watershed.peer.v1.PullRequest
+	5,  // 15: watershed.peer.v1.PeerService.State:input_type -> watershed.peer.v1.StateRequest
+	8,  // 16: watershed.peer.v1.PeerService.Tables:input_type -> watershed.peer.v1.TablesRequest
+	11, // 17: watershed.peer.v1.PeerService.Summary:input_type -> watershed.peer.v1.SummaryRequest
+	13, // 18: watershed.peer.v1.PeerService.Submit:input_type -> watershed.peer.v1.SubmitRequest
+	15, // 19: watershed.peer.v1.PeerService.Nodes:input_type -> watershed.peer.v1.NodesRequest
+	17, // 20: watershed.peer.v1.PeerService.Own:input_type -> watershed.peer.v1.OwnRequest
+	20, // 21: watershed.peer.v1.PeerService.Join:input_type -> watershed.peer.v1.JoinRequest
+	3,  // 22: watershed.peer.v1.PeerService.Pull:output_type -> watershed.peer.v1.PullResponse
+	6,  // 23: watershed.peer.v1.PeerService.State:output_type -> watershed.peer.v1.StateChunk
+	9,  // 24: watershed.peer.v1.PeerService.Tables:output_type -> watershed.peer.v1.TablesChunk
+	12, // 25: watershed.peer.v1.PeerService.Summary:output_type -> watershed.peer.v1.SummaryResponse
+	14, // 26: watershed.peer.v1.PeerService.Submit:output_type -> watershed.peer.v1.SubmitResponse
+	16, // 27: watershed.peer.v1.PeerService.Nodes:output_type -> watershed.peer.v1.NodesResponse
+	19, // 28: watershed.peer.v1.PeerService.Own:output_type -> watershed.peer.v1.OwnResponse
+	21, // 29: watershed.peer.v1.PeerService.Join:output_type -> watershed.peer.v1.JoinResponse
+	22, // [22:30] is the sub-list for method output_type
+	14, // [14:22] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_watershed_peer_v1_peer_proto_init() }
@@ -1284,7 +1575,7 @@ func file_watershed_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_peer_v1_peer_proto_rawDesc), len(file_watershed_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,8 @@ const (
 	PeerService_Summary_FullMethodName = "/watershed.peer.v1.PeerService/Summary"
 	PeerService_Submit_FullMethodName  = "/watershed.peer.v1.PeerService/Submit"
 	PeerService_Nodes_FullMethodName   = "/watershed.peer.v1.PeerService/Nodes"
+	PeerService_Own_FullMethodName     = "/watershed.peer.v1.PeerService/Own"
+	PeerService_Join_FullMethodName    = "/watershed.peer.v1.PeerService/Join"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -48,6 +50,12 @@ type PeerServiceClient interface {
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
 	// Nodes tells of which region the node is that answers, and where that region's nodes are reached by now.
 	Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (*NodesResponse, error)
+	// Own carries what the members of shards' owned logs say to each other: of all shards between two nodes, one way, with a
+	// word back for each message taken, by which the sender knows that somebody listens. What is for a shard that the node
+	// does not lead it sends on, once.
+	Own(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[OwnRequest, OwnResponse], error)
+	// Join asks the owner of a shard to take the asking region in as a new member, in the place of an old one of its own.
+	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
 }
 
 type peerServiceClient struct {
@@ -139,6 +147,29 @@ func (c *peerServiceClient) Nodes(ctx context.Context, in *NodesRequest, opts ..
 	return out, nil
 }
 
+func (c *peerServiceClient) Own(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[OwnRequest, OwnResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[3], PeerService_Own_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[OwnRequest, OwnResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_OwnClient = grpc.BidiStreamingClient[OwnRequest, OwnResponse]
+
+func (c *peerServiceClient) Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JoinResponse)
+	err := c.cc.Invoke(ctx, PeerService_Join_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -158,6 +189,12 @@ type PeerServiceServer interface {
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
 	// Nodes tells of which region the node is that answers, and where that region's nodes are reached by now.
 	Nodes(context.Context, *NodesRequest) (*NodesResponse, error)
+	// Own carries what the members of shards' owned logs say to each other: of all shards between two nodes, one way, with a
+	// word back for each message taken, by which the sender knows that somebody listens. What is for a shard that the node
+	// does not lead it sends on, once.
+	Own(grpc.BidiStreamingServer[OwnRequest, OwnResponse]) error
+	// Join asks the owner of a shard to take the asking region in as a new member, in the place of an old one of its own.
+	Join(context.Context, *JoinRequest) (*JoinResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -185,6 +222,12 @@ func (UnimplementedPeerServiceServer) Submit(context.Context, *SubmitRequest) (*
 }
 func (UnimplementedPeerServiceServer) Nodes(context.Context, *NodesRequest) (*NodesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Nodes not implemented")
+}
+func (UnimplementedPeerServiceServer) Own(grpc.BidiStreamingServer[OwnRequest, OwnResponse]) error {
+	return status.Error(codes.Unimplemented, "method Own not implemented")
+}
+func (UnimplementedPeerServiceServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -290,6 +333,31 @@ func _PeerService_Nodes_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Own_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PeerServiceServer).Own(&grpc.GenericServerStream[OwnRequest, OwnResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_OwnServer = grpc.BidiStreamingServer[OwnRequest, OwnResponse]
+
+func _PeerService_Join_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JoinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Join(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Join_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Join(ctx, req.(*JoinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -309,6 +377,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Nodes",
 			Handler:    _PeerService_Nodes_Handler,
 		},
+		{
+			MethodName: "Join",
+			Handler:    _PeerService_Join_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -326,6 +398,12 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Tables",
 			Handler:       _PeerService_Tables_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Own",
+			Handler:       _PeerService_Own_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "watershed/peer/v1/peer.proto",
