@@ -42,7 +42,7 @@ type live struct {
 
 func measureLive(ctx context.Context, watershed, jobs string, keys int, rate float64, take time.Duration) error {
 	before := load()
-	l, err := newLive(ctx, watershed, filepath.Join(jobs, "live.yaml"), rate)
+	l, err := newLive(ctx, watershed, filepath.Join(jobs, "live.yaml"), rate, usualShards)
 	if err != nil {
 		return err
 	}
@@ -75,8 +75,8 @@ func measureLive(ctx context.Context, watershed, jobs string, keys int, rate flo
 }
 
 // newLive deploys a region, with more flags of `dev`, that runs the job of a file, which reads topic bench-live.
-func newLive(ctx context.Context, watershed, file string, rate float64, more ...string) (*live, error) {
-	d, err := deploy(ctx, watershed, usualShards, more...)
+func newLive(ctx context.Context, watershed, file string, rate float64, shards int, more ...string) (*live, error) {
+	d, err := deploy(ctx, watershed, shards, more...)
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +98,8 @@ func newLive(ctx context.Context, watershed, file string, rate float64, more ...
 }
 
 // newLoaded is newLive with a steady load of 10,000 keys, until it is stopped.
-func newLoaded(ctx context.Context, watershed, file string, rate float64, more ...string) (*live, error) {
-	l, err := newLive(ctx, watershed, file, rate, more...)
+func newLoaded(ctx context.Context, watershed, file string, rate float64, shards int, more ...string) (*live, error) {
+	l, err := newLive(ctx, watershed, file, rate, shards, more...)
 	if err != nil {
 		return nil, err
 	}

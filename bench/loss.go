@@ -28,7 +28,7 @@ func measureLoss(ctx context.Context, args []string) error {
 		return errors.New("--watershed, a positive --kills and a --fault of kill, pause or stop are needed")
 	}
 	before := load()
-	l, err := newLoaded(ctx, *watershed, filepath.Join(*jobs, "live.yaml"), *rate)
+	l, err := newLoaded(ctx, *watershed, filepath.Join(*jobs, "live.yaml"), *rate, usualShards)
 	if err != nil {
 		return err
 	}

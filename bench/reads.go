@@ -31,7 +31,7 @@ func measureReads(ctx context.Context, args []string) error {
 		return errors.New("--watershed is needed")
 	}
 	before := load()
-	l, err := newLoaded(ctx, *watershed, filepath.Join(*jobs, "live.yaml"), *rate)
+	l, err := newLoaded(ctx, *watershed, filepath.Join(*jobs, "live.yaml"), *rate, usualShards)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ checkpoint() {
     --pad "${CHECKPOINT_PAD:-0}"
 }
 
-soak() { # --minutes N: 30 by default
+soak() { # MINUTES: 30 by default, after 20 in which things fill
   "$dir/bench" soak --watershed "$dir/watershed" --minutes "${MINUTES:-30}"
 }
 

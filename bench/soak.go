@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -22,8 +23,8 @@ const flatWithin = 0.10
 // track is what one node showed of one gauge.
 type track struct{ at, values []float64 } // seconds since the start
 
-// measureSoak runs a region under a steady load with retention, samples what its nodes use, fits a line to each once the
-// first third is over, in which logs and caches fill, and says whether it is flat.
+// measureSoak runs a region under a steady load with retention, samples what its nodes use, fits a line to each once
+// logs, caches and marks have filled, and says whether it is flat.
 func measureSoak(ctx context.Context, args []string) error {
 	f := flags("soak")
 	watershed := f.String("watershed", "", "the binary of watershed")
@@ -31,25 +32,31 @@ func measureSoak(ctx context.Context, args []string) error {
 	minutes := f.Int("minutes", 30, "for how long")
 	rate := f.Float64("rate", 2_000, "events a second of 10,000 keys")
 	every := f.Duration("every", 5*time.Second, "between two samples")
-	logBytes := f.String("log-bytes", "2MiB", "what a shard's Raft log keeps: little, so that it is full in the first third")
+	settle := f.Int("settle", 20, "minutes before that, in which logs, caches and marks fill")
+	shards := f.Int("shards", 1, "how many shards: few, so that each takes many Advances")
+	logBytes := f.String("log-bytes", "2MiB", "what a shard's Raft log keeps: little, so that it is full soon")
+	flush := f.Duration("flush-interval", 5*time.Millisecond, "of workers: short, so that the marks kept of a source are soon as many as there may be")
 	_ = f.Parse(args) // exits by itself
 	if *watershed == "" || *minutes < 1 || *every <= 0 {
 		return errors.New("--watershed and a positive --minutes are needed")
 	}
 	before := load()
-	l, err := newLoaded(ctx, *watershed, filepath.Join(*jobs, "soak.yaml"), *rate, "--log-bytes", *logBytes)
+	l, err := newLoaded(ctx, *watershed, filepath.Join(*jobs, "soak.yaml"), *rate, *shards, "--log-bytes", *logBytes, "--flush-interval", flush.String())
 	if err != nil {
 		return err
 	}
 	defer l.stop()
+	if _, err := l.sample(ctx, time.Duration(*settle)*time.Minute, *every); err != nil {
+		return err
+	}
 	tracks, err := l.sample(ctx, time.Duration(*minutes)*time.Minute, *every)
 	if err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fmt.Printf("\n**%d minutes of %.0f events a second, 5 s windows kept for 30 s**: %d events, 3 nodes, %d shards, Raft logs of %s, load %s before "+
-		"and %s after\n\n", *minutes, *rate, l.produced, l.d.shards, *logBytes, before, load())
+	fmt.Printf("\n**%d minutes of %.0f events a second, 5 s windows kept for 30 s**: %d events, 3 nodes, %d shards, Raft logs of %s, after %d minutes of the same, load %s before "+
+		"and %s after\n\n", *minutes, *rate, l.produced, l.d.shards, *logBytes, *settle, before, load())
 	return errors.Join(l.failed, verdict(tracks))
 }
 
@@ -105,25 +112,32 @@ func gauge(text, name string) (float64, error) {
 	return 0, fmt.Errorf("no metric %s", name)
 }
 
+// folderBytes returns the bytes of the files below a folder; one that has several names counts once.
 func folderBytes(dir string) (sum int64, err error) {
+	seen := map[uint64]bool{}
 	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return notYet(err)
 		}
 		info, err := e.Info()
-		if err == nil {
-			sum += info.Size()
+		if err != nil {
+			return notYet(err)
 		}
-		return notYet(err)
+		if s, ok := info.Sys().(*syscall.Stat_t); ok {
+			if seen[s.Ino] {
+				return nil
+			}
+			seen[s.Ino] = true
+		}
+		sum += info.Size()
+		return nil
 	})
 	return sum, err
 }
 
-// fit returns the mean of what was seen after the first third, and by how much a line through it rises from there to the
-// end (least squares).
+// fit returns the mean of what was seen, and by how much a line through it rises (least squares).
 func (t *track) fit() (mean, rise float64) {
-	from := len(t.at) / 3
-	at, values := t.at[from:], t.values[from:]
+	at, values := t.at, t.values
 	var x, y float64
 	for i := range at {
 		x, y = x+at[i]/float64(len(at)), y+values[i]/float64(len(at))
@@ -140,7 +154,7 @@ func (t *track) fit() (mean, rise float64) {
 
 // verdict prints the table, and fails where a gauge of a node rises.
 func verdict(tracks map[string][]*track) error {
-	fmt.Println("| | node | after a third | at the end | mean | rise of the fitted line | verdict |\n|---|---|---|---|---|---|---|")
+	fmt.Println("| | node | at the start | at the end | mean | rise of the fitted line | verdict |\n|---|---|---|---|---|---|---|")
 	var rising []string
 	for _, g := range append([]string{disk}, gauges...) {
 		for n, t := range tracks[g] {
@@ -153,7 +167,7 @@ func verdict(tracks map[string][]*track) error {
 				word = "rises"
 				rising = append(rising, fmt.Sprintf("%s of node %d", g, n+1))
 			}
-			fmt.Printf("| %s | %d | %.0f | %.0f | %.0f | %+.1f%% | %s |\n", g, n+1, t.values[len(t.at)/3], t.values[len(t.at)-1], mean,
+			fmt.Printf("| %s | %d | %.0f | %.0f | %.0f | %+.1f%% | %s |\n", g, n+1, t.values[0], t.values[len(t.at)-1], mean,
 				100*rise/mean, word)
 		}
 	}

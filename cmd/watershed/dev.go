@@ -51,6 +51,7 @@ func newDev() *cobra.Command {
 	f.StringArrayVar(&kafka, "kafka", nil, "brokers of a region, instead of an embedded Kafka: REGION=HOST:PORT,...")
 	f.StringVar(&o.Checkpoints, "checkpoints", "",
 		"where checkpoints are kept: s3://BUCKET/PREFIX?endpoint=http://HOST:PORT (default nowhere)")
+	f.DurationVar(&o.FlushInterval, "flush-interval", 0, "how long records gather before they are sent to the shards (default 40ms)")
 	o.LogBytes = dev.DefaultLogBytes
 	f.Var(&o.LogBytes, "log-bytes", "what a shard's Raft log keeps for nodes that lag behind")
 	cmd.AddCommand(newDevRestart(&o.Data), newDevLink("cut", "Part two regions of a running deployment", &o.Data, dev.Cut),

@@ -52,7 +52,7 @@ func openLogStore(dir string, fs vfs.FS, logger hclog.Logger, guard *guard) (*Lo
 		FS:                          fs,
 		FormatMajorVersion:          pebbleFormat,
 		Logger:                      pebbleLogger{logger: logger, guard: guard},
-		MemTableSize:                32 << 20, // what followers read is mostly still in here
+		MemTableSize:                16 << 20, // what followers read is mostly still in here; the WAL keeps six of them
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       64,

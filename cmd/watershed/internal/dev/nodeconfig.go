@@ -26,7 +26,7 @@ func (d *Deployment) nodeConfig(r *regionLayout, n nodeLayout) config.Config {
 		Deployment: "dev", Region: r.Name, Node: n.ID, Data: filepath.Join(d.nodeDir(r.Name, n.ID), "data"),
 		Shards: d.layout.Shards, Owner: d.layout.Regions[0].Name,
 		Kafka:       config.Kafka{Brokers: d.brokers(r)},
-		Worker:      config.Worker{Memory: workerMemory},
+		Worker:      config.Worker{Memory: workerMemory, FlushInterval: config.Duration(d.options.FlushInterval)},
 		Raft:        config.Raft{LogBytes: d.options.LogBytes},
 		Store:       config.Store{Cache: storeCache, Table: storeTable},
 		Peers:       config.Peers{Fixed: true}, // the way round a link would be no cut

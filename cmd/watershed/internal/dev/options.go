@@ -39,6 +39,8 @@ type Options struct {
 	Checkpoints string
 	// LogBytes is what a shard's Raft log keeps behind its end. Default: DefaultLogBytes
 	LogBytes config.Size
+	// FlushInterval is how long records gather before a worker sends them on. Default: as a node's.
+	FlushInterval time.Duration
 	// Command is what child processes run before their own arguments. Default: this executable.
 	Command []string
 	// ReadyWithin bounds how long a process may take to be ready. Default: 60 s.
