@@ -33,7 +33,7 @@ type peers struct {
 	// directory knows where the other regions' nodes are.
 	directory *peer.Directory
 
-	heard, behind, entries, bytes, joined, gaps, refusals, sent, sentBytes, refused, known *prometheus.Desc
+	heard, behind, entries, bytes, joined, gaps, refusals, early, tables, sent, sentBytes, refused, known *prometheus.Desc
 }
 
 func newPeers(env *Env, check time.Duration, queue *limit.Limit) *peers {
@@ -120,6 +120,8 @@ func (p *peers) describe() {
 	p.bytes = desc("bytes_total", "Bytes of commands taken from the peer.", of...)
 	p.joined = desc("joined_bytes_total", "Bytes taken from the peer by state joins.", of...)
 	p.gaps = desc("gaps_total", "Commands of the peer that did not fit yet.", of...)
+	p.early = desc("table_waits_total", "Times that operations on tables waited for stamps too far ahead: a clock is wrong.", of...)
+	p.tables = desc("table_behind", "Entries of tables' histories that the region has and the shard not.", of...)
 	p.refusals = desc("join_refusals_total", "State joins that could not be made: people have to look.", of...)
 	p.sent = desc("sent_entries_total", "Commands sent to other regions.")
 	p.sentBytes = desc("sent_bytes_total", "Bytes of commands sent to other regions.")
@@ -130,7 +132,7 @@ func (p *peers) describe() {
 // Describe implements prometheus.Collector.
 func (p *peers) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range [...]*prometheus.Desc{
-		p.heard, p.behind, p.entries, p.bytes, p.joined, p.gaps, p.refusals, p.sent, p.sentBytes, p.refused, p.known,
+		p.heard, p.behind, p.entries, p.bytes, p.joined, p.gaps, p.refusals, p.early, p.tables, p.sent, p.sentBytes, p.refused, p.known,
 	} {
 		out <- d
 	}
@@ -159,6 +161,8 @@ func (p *peers) Collect(out chan<- prometheus.Metric) {
 			tell(p.joined, prometheus.CounterValue, float64(v.Joined), id, region)
 			tell(p.gaps, prometheus.CounterValue, float64(v.Gaps), id, region)
 			tell(p.refusals, prometheus.CounterValue, float64(v.Refusals), id, region)
+			tell(p.early, prometheus.CounterValue, float64(v.Early), id, region)
+			tell(p.tables, prometheus.GaugeValue, float64(v.Tables), id, region)
 		}
 	}
 	for _, region := range p.directory.Regions() {

@@ -34,7 +34,8 @@ type feed struct {
 	registry uint64 // position of the last registry entry sent
 
 	last    map[crdt.GenerationID]*Standing // as sent
-	marks   table.Marks                     // as sent
+	marks   table.Marks                     // as sent; nil for not yet
+	floor   int64                           // of tables, as sent
 	lastAt  time.Time                       // when standings were last looked at
 	sentAt  time.Time                       // when anything was last sent
 	heardAt time.Time
@@ -94,7 +95,7 @@ func (f *feed) listen() error {
 			return fmt.Errorf("%w: a credit of %d bytes on top of %d", ErrProtocol, m.Credit, f.credit)
 		}
 		f.credit += int64(m.Credit)
-		if err := errors.Join(f.out.book.take(m.Standings, 0), f.out.book.takeMarks(m.Marks, 0)); err != nil {
+		if err := errors.Join(f.out.book.take(m.Standings, 0), f.out.book.takeMarks(m.Marks, 0, 0)); err != nil {
 			return err
 		}
 	}
@@ -137,9 +138,11 @@ func (f *feed) step(now time.Time) (more bool, err error) {
 			f.last[s.Generation] = s
 		}
 		f.lastAt = now
-		if st := f.shard.o.Replica.State(); !maps.Equal(st.Tables().Marks, f.marks) {
-			f.marks = st.Tables().Marks
-			m.Marks, m.MarksIndex = f.marks.Append(nil), st.Index
+		st := f.shard.o.Replica.State()
+		if t := st.Tables(); f.marks == nil || !maps.Equal(t.Marks, f.marks) || t.Floor != f.floor {
+			f.marks, f.floor = table.Marks{}, t.Floor
+			f.marks.Join(t.Marks)
+			m.Marks, m.MarksIndex, m.Floor = f.marks.Append(nil), st.Index, t.Floor
 		}
 	}
 	if len(m.Entries) == 0 && len(m.Standings) == 0 && len(m.Registry) == 0 && m.Marks == nil && now.Sub(f.sentAt) < f.shard.o.Timing.Heartbeat {

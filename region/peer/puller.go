@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/crdt/table"
 	"github.com/watershed-db/watershed/region/router"
 	"github.com/watershed-db/watershed/region/shard"
 )
@@ -226,7 +227,8 @@ func (p *puller) isStopped(id crdt.GenerationID, src crdt.Source) bool {
 func (p *puller) view(st *shard.State) View {
 	p.mu.Lock()
 	v := View{Region: p.peer.Region, Heard: p.in.heard, Connected: p.in.connected, Level: p.in.level,
-		Told: maps.Clone(p.in.book.told), Tables: entriesBehind(st.Tables().Marks, p.in.book.marks)}
+		Told: maps.Clone(p.in.book.told), Tables: entriesBehind(st.Tables().Marks, p.in.book.marks),
+		Standing: shard.TableStanding{Actor: table.Actor(p.peer.Number), Marks: p.in.book.marks, Floor: p.in.book.floor}}
 	for _, sources := range p.in.stopped {
 		v.Stopped = slices.AppendSeq(v.Stopped, maps.Keys(sources))
 	}

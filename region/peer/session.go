@@ -172,7 +172,7 @@ func (s *session) takeStandings(m *peerv1.PullResponse) error {
 	if err := s.book.take(m.Standings, m.StandingsIndex); err != nil {
 		return err
 	}
-	if err := s.book.takeMarks(m.Marks, m.MarksIndex); err != nil {
+	if err := s.book.takeMarks(m.Marks, m.MarksIndex, m.Floor); err != nil {
 		return err
 	}
 	if len(m.Standings) > 0 || m.Marks != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/crdt/table"
+	"github.com/watershed-db/watershed/region/shard"
 )
 
 // Shard is what a shard of this node has to do with its peers in other regions. Its methods are safe for any goroutine.
@@ -102,6 +103,8 @@ type View struct {
 	Early uint64
 	// Tables is how many entries of tables' histories the peer has and this shard not, as far as it told.
 	Tables uint64
+	// Standing is what the peer last told of its tables.
+	Standing shard.TableStanding
 	// Told is what the peer last told of each generation.
 	Told map[crdt.GenerationID]*Standing
 }

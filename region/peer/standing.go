@@ -22,6 +22,7 @@ const (
 	maxGenerations = 1 << 12 // in the standings of one stream
 	maxRegions     = 1 << 10 // in one standing
 	maxSources     = 1 << 16 // in one standing
+	maxMillis      = 1<<48 - 1
 )
 
 // Standing is how a shard stands in one generation. It is immutable once it was handed out.
@@ -130,6 +131,7 @@ type book struct {
 
 	marks   table.Marks // of tables; replaced, never changed
 	marksAt uint64      // the peer's index at which they were so
+	floor   int64       // of tables, told with them
 }
 
 // groupKey names a group of a generation.
@@ -143,15 +145,15 @@ func newBook() *book {
 }
 
 // takeMarks takes what a peer told of tables, nil for nothing new. It fails with ErrProtocol.
-func (b *book) takeMarks(encoded []byte, index uint64) error {
-	if encoded == nil {
+func (b *book) takeMarks(encoded []byte, index uint64, floor int64) error {
+	if len(encoded) == 0 {
 		return nil
 	}
 	m, err := table.DecodeMarks(encoded)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	if err != nil || floor < 0 || floor > maxMillis {
+		return errors.Join(fmt.Errorf("%w: marks of tables, floor %d", ErrProtocol, floor), err)
 	}
-	b.marks, b.marksAt = m, index
+	b.marks, b.marksAt, b.floor = m, index, floor
 	return nil
 }
 

@@ -193,7 +193,7 @@ func (p *puller) joinTables(ctx context.Context, conn *link) (err error) {
 	if err != nil {
 		return fmt.Errorf("ask for the tables' state: %w", err)
 	}
-	if first.Head == nil || first.Head.Floor < 0 {
+	if first.Head == nil || first.Head.Floor < 0 || first.Head.Floor > maxMillis {
 		return fmt.Errorf("%w: a state of tables without a head", ErrProtocol)
 	}
 	adopt := &shard.TableAdopt{Floor: first.Head.Floor}

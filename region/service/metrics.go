@@ -16,6 +16,7 @@ type shardMetrics struct {
 	router *router.Router
 
 	applied, leader, term, commands, watermark, horizon, expired, pending, records, offset, unreachable, missing, damaged, damages *prometheus.Desc
+	open, kept, beyond, floor, taken, followed, merging                                                                            *prometheus.Desc
 }
 
 // NewShardMetrics returns a collector of how the node's shards stand.
@@ -38,6 +39,13 @@ func NewShardMetrics(r *router.Router) prometheus.Collector {
 		offset:      desc("source_offset", "Sum over a region's sources of the offsets that the shard stands at.", "job", "region"),
 		damaged:     desc("replica_damaged", "1 where this node's replica is damaged and out: it is to be rebuilt."),
 		damages:     desc("replica_damages_total", "Times that this node's replica was found damaged."),
+		open:        desc("table_sessions_open", "Sessions of writers that the shard takes operations of."),
+		kept:        desc("table_sessions_kept", "Sessions of writers that the shard knows, with those that have ended."),
+		beyond:      desc("table_operations_beyond", "Operations held beyond one of their session that is missing."),
+		floor:       desc("table_floor_seconds", "Birth of sessions below which all are complete in every region; absent at first."),
+		taken:       desc("table_operations_total", "Operations on tables that this region's clients have made, since the replica was opened."),
+		followed:    desc("table_operations_followed_total", "The same that came from other regions."),
+		merging:     desc("table_copy", "1 while another region's copy of tables is taken, 2 while it is merged."),
 		unreachable: desc("region_unreachable", "1 for a region that cannot be reached.", "region"),
 	}
 }
@@ -46,7 +54,7 @@ func NewShardMetrics(r *router.Router) prometheus.Collector {
 func (m *shardMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range [...]*prometheus.Desc{
 		m.applied, m.leader, m.term, m.commands, m.watermark, m.horizon, m.expired, m.pending, m.records, m.offset,
-		m.unreachable, m.missing, m.damaged, m.damages,
+		m.unreachable, m.missing, m.damaged, m.damages, m.open, m.kept, m.beyond, m.floor, m.taken, m.followed, m.merging,
 	} {
 		out <- d
 	}
@@ -78,6 +86,7 @@ func (m *shardMetrics) collect(out chan<- prometheus.Metric, r *replica.Replica)
 	for _, region := range state.Unreachable {
 		gauge(m.unreachable, 1, string(region))
 	}
+	m.tables(state.Tables(), gauge, counter)
 	for _, g := range state.Generations() {
 		if g.Watermark != crdt.MinTime && g.Watermark != crdt.MaxTime {
 			gauge(m.watermark, float64(g.Watermark)/1000, g.Name)
@@ -104,6 +113,23 @@ func (m *shardMetrics) collect(out chan<- prometheus.Metric, r *replica.Replica)
 	}
 }
 
+func (m *shardMetrics) tables(t *shard.Tables, gauge func(d *prometheus.Desc, v float64, labels ...string),
+	counter func(d *prometheus.Desc, v uint64, labels ...string)) {
+	gauge(m.open, float64(t.Open))
+	gauge(m.kept, float64(t.Kept))
+	gauge(m.beyond, float64(t.Beyond))
+	if t.Floor > 0 {
+		gauge(m.floor, float64(t.Floor)/1000)
+	}
+	counter(m.taken, t.Taken)
+	counter(m.followed, t.Followed)
+	copies := 0.0
+	if t.Beside != nil {
+		copies = 1 + truth(t.Beside.Adopted)
+	}
+	gauge(m.merging, copies)
+}
+
 func truth(b bool) float64 {
 	if b {
 		return 1
@@ -120,6 +146,10 @@ var kindNames = map[shard.Kind]string{
 	shard.KindRegistryCopy: "registry_copy", shard.KindSourcesDecided: "sources_decided",
 	shard.KindSourceStopped: "source_stopped", shard.KindCheck: "check", shard.KindRaise: "raise",
 	shard.KindNote: "note", shard.KindRegisterTable: "register_table", shard.KindUnregisterTable: "unregister_table", shard.KindTellTables: "tell_tables",
+	shard.KindTableWrite: "table_write", shard.KindTableForward: "table_forward", shard.KindTableClose: "table_close",
+	shard.KindTableBegin: "table_begin", shard.KindTableFloor: "table_floor", shard.KindTableStage: "table_stage",
+	shard.KindTableChunk: "table_chunk", shard.KindTableAdopt: "table_adopt", shard.KindTableMerge: "table_merge",
+	shard.KindTableAbandon: "table_abandon",
 }
 
 func kindName(k shard.Kind) string {

@@ -38,26 +38,7 @@ func (w *tableWorld) restore(r *tableRegion) {
 		}
 	}
 	r.copies = nil
-	w.seal(r.actor)
 	w.enter(r)
-}
-
-// seal has of actors that are gone only that be needed which a region still holds.
-func (w *tableWorld) seal(gone table.Actor) {
-	held, need := table.Marks{}, maps.Clone(w.need)
-	for _, r := range w.regions {
-		held.Join(r.tables().Marks)
-	}
-	for a := range w.told {
-		member := slices.ContainsFunc(w.regions, func(r *tableRegion) bool { return r.actor == a && a != gone })
-		if mark, ok := need[a]; ok && !member && mark.Position > held[a].Position {
-			need[a] = held[a]
-		}
-		if !member && w.told[a].Position > held[a].Position {
-			w.told[a] = table.Mark{Position: held[a].Position, Closed: w.told[a].Closed}
-		}
-	}
-	w.need = need
 }
 
 func (r *tableRegion) value(n, key int) table.Value {
@@ -181,9 +162,6 @@ func (w *tableWorld) finish() {
 		r.close()
 	}
 	w.converge()
-	if len(w.told) > len(w.regions) {
-		return // actors that are gone hold the floor
-	}
 	for _, r := range w.regions {
 		if t := r.tables(); t.Kept != 0 || t.Beyond != 0 {
 			w.t.Fatalf("%s keeps %d sessions below floor %d, %d operations beyond", r.name, t.Kept, t.Floor, t.Beyond)

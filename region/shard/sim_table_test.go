@@ -74,12 +74,7 @@ type tableWorld struct {
 	lost    map[table.ID]bool
 	stats   map[string]int
 	quiet   bool // nobody writes any more
-
-	// What decides floors knows:
-	last  table.Actor
-	told  table.Marks
-	floor int64
-	need  table.Marks
+	last    table.Actor
 }
 
 type simTableOp struct {
@@ -96,6 +91,7 @@ type tableRegion struct {
 	raft   [][]byte // command i has index i+1
 	base   uint64
 	cursor map[*tableRegion]uint64
+	told   map[*tableRegion]TableStanding
 	cut    bool
 	held   map[table.ID]*simTableOp
 	copies []tableCopy
@@ -116,8 +112,8 @@ type tableClient struct {
 }
 
 func newTableWorld(t *testing.T, seed uint64, stats map[string]int) *tableWorld {
-	w := &tableWorld{t: t, rng: rand.New(rand.NewPCG(seed, 3)), now: 100 * simDay, stats: stats, told: table.Marks{},
-		need: table.Marks{}, acked: map[table.ID]bool{}, lost: map[table.ID]bool{}}
+	w := &tableWorld{t: t, rng: rand.New(rand.NewPCG(seed, 3)), now: 100 * simDay, stats: stats,
+		acked: map[table.ID]bool{}, lost: map[table.ID]bool{}}
 	for i := range 2 + w.rng.IntN(2) {
 		r := &tableRegion{w: w, name: crdt.RegionID(fmt.Sprint("region-", i)), fs: vfs.NewCrashableMem()}
 		w.regions = append(w.regions, r)
@@ -125,7 +121,9 @@ func newTableWorld(t *testing.T, seed uint64, stats map[string]int) *tableWorld 
 	for _, r := range w.regions {
 		r.empty()
 		w.enter(r)
-		r.begin()
+	}
+	for _, r := range w.regions {
+		w.raise(r)
 	}
 	return w
 }
@@ -168,24 +166,31 @@ func simTold() *TellTables {
 	return c
 }
 
-// enter gives a region a number that was never given, and lets whoever decides floors know.
+// enter gives a region a number that was never given. The others know it, and what they were told before goes on to count
+// for nothing; it has yet to hear from them.
 func (w *tableWorld) enter(r *tableRegion) {
 	w.last++
-	r.actor = w.last
-	_, err := w.told.Begin(r.actor, w.floor)
-	w.need1(err)
+	r.actor, r.told = w.last, map[*tableRegion]TableStanding{}
+	for _, s := range w.regions {
+		delete(s.told, r)
+	}
+}
+
+// others lists what a region was told by all the others.
+func (r *tableRegion) others() (list []TableStanding) {
+	for _, s := range r.w.regions {
+		if s != r {
+			x := r.told[s]
+			x.Actor = s.actor
+			list = append(list, x)
+		}
+	}
+	return list
 }
 
 func (r *tableRegion) tables() *Tables { return r.m.State().Tables() }
 
 func (r *tableRegion) begun() bool { return r.tables().Begun && r.tables().Actor == r.actor }
-
-// begin has the region write under its number, if it holds what it must.
-func (r *tableRegion) begin() {
-	if !r.begun() {
-		r.submit(&TableBegin{r.actor, r.w.floor, r.w.need})
-	}
-}
 
 func (r *tableRegion) submit(c Command) Result {
 	raw := Encode(c)
@@ -441,21 +446,27 @@ func (r *tableRegion) merge(size int) {
 	}
 }
 
-// raise has a region tell its own mark to what decides floors, which raises the floor as far as all allow, and take that
-// floor over.
+// raise has a region hear from some others how they stand, and begin and raise its floor where it may.
 func (w *tableWorld) raise(r *tableRegion) {
-	if r.cut {
-		return
+	for _, s := range w.regions {
+		if s == r || r.cut || s.cut || !w.quiet && w.rng.IntN(4) == 0 {
+			continue
+		}
+		marks := table.Marks{}
+		marks.Join(s.tables().Marks)
+		r.told[s] = TableStanding{Marks: marks, Floor: s.tables().Floor}
 	}
-	if r.begun() {
-		w.told[r.actor] = r.tables().Marks[r.actor]
+	if c := r.tables().BeginAs(r.actor, r.others()); c != nil {
+		if res := r.submit(c); res.Outcome != Applied {
+			w.t.Fatalf("begin: %v %s", res.Outcome, res.Reason)
+		}
 	}
-	if floor := w.told.Floor(slices.Collect(maps.Keys(w.told))); floor > w.floor {
+	if c := r.tables().NextFloor(r.others()); c != nil && r.begun() {
 		w.stats["floor"]++
-		w.floor, w.need = floor, maps.Clone(w.told)
+		if res := r.submit(c); res.Outcome != Applied {
+			w.t.Fatalf("raise: %v %s", res.Outcome, res.Reason)
+		}
 	}
-	r.begin()
-	r.submit(&TableFloor{w.floor, w.need})
 }
 
 func (r *tableRegion) crash() {

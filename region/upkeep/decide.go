@@ -32,6 +32,7 @@ type Decider struct {
 	compared uint64 // the index of the last check
 
 	closed      time.Time // when old sessions on tables were last ended
+	floored     time.Time // when their floor last rose
 	beside      uint32    // a copy of tables that nobody fills
 	besideSince time.Time
 }

@@ -2,9 +2,13 @@ package upkeep_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/crdt/table"
+	tabledef "github.com/watershed-db/watershed/keyspace/table"
 	"github.com/watershed-db/watershed/region/peer/peertest"
 	"github.com/watershed-db/watershed/region/shard"
 	"github.com/watershed-db/watershed/region/upkeep"
@@ -55,4 +59,31 @@ func TestRegionsUpkeep(t *testing.T) {
 	rb.Must(j.Step(b, "x", 55, 90, "k"))
 	w.Await("the watermark to go on", func() bool { return watermark(ra) == 9000 && watermark(rb) == 9000 })
 	w.AwaitAlike(j)
+}
+
+// Regions begin to write tables by themselves, and forget sessions once all of them have ended those.
+func TestRegionsForgetSessions(t *testing.T) {
+	var later atomic.Int64
+	w := peertest.New(t, peertest.Options{Lead: func(ctx context.Context, r *peertest.Region) {
+		upkeep.Run(ctx, upkeep.Options{Replica: r.Replica, Peers: r.Shard, Every: 20 * time.Millisecond,
+			Now: func() time.Time { return time.Now().Add(time.Duration(later.Load())) }})
+	}}, "a", "b")
+	id := tabledef.IDOf(1, 1)
+	for _, r := range w.Regions {
+		r.Must(&shard.TellTables{At: id, Live: []shard.LiveTable{{ID: id, Def: tabledef.Def{Name: "t", Type: tabledef.Counter, MaxBytes: 100}}}})
+	}
+	for i, r := range w.Regions {
+		w.Await("a region to write", func() bool { return r.Replica.State().Tables().Begun })
+		session := table.SessionID{Born: time.Now().UnixMilli(), Nonce: uint64(i)}
+		r.Must(&shard.TableWrite{Actor: r.Shard.Member(), Table: id, Type: table.TypeCounter, Key: crdt.Text("k").AppendKey(nil),
+			Op:  table.Op{ID: table.ID{Session: session, Sequence: 1}, Kind: table.Increment, Amount: 1},
+			Now: session.Born, Limits: table.Limits{Open: 2}})
+	}
+	for _, r := range w.Regions {
+		w.Await("both sessions", func() bool { return r.Replica.State().Tables().Open == 2 })
+	}
+	later.Store(int64(upkeep.SessionLife + time.Hour))
+	for _, r := range w.Regions {
+		w.Await("the sessions to be forgotten", func() bool { x := r.Replica.State().Tables(); return x.Kept == 0 && x.Floor > 0 })
+	}
 }

@@ -6,21 +6,35 @@ import (
 	"github.com/watershed-db/watershed/region/shard"
 )
 
-// SessionLife is how long a client's session on tables that every region writes at once takes operations.
-const SessionLife = 24 * time.Hour
+// SessionLife is how long the shard takes operations of a client's session on tables that every region writes at once: longer
+// than clients use one, so that they can try again what is pending.
+const SessionLife = 2 * time.Hour
 
 const (
 	closeEvery = time.Minute // how far apart old sessions are ended
+	floorEvery = time.Second // how far apart the floor rises
 	mergeBytes = 256 << 10   // about how much of a copy that was taken is merged at once
 )
 
 // tables has the shard begin to write under the region's number once it knows of a table that every region writes at once,
-// ends old sessions, and merges what was taken of another region.
+// ends old sessions, raises the floor, and merges what was taken of another region.
 func (d *Decider) tables(s *Seen) (list []shard.Command) {
 	t := s.State.Tables()
 	begun := t.Begun && t.Actor == s.Member
+	others := make([]shard.TableStanding, 0, len(s.Peers))
+	for i := range s.Peers {
+		others = append(others, s.Peers[i].Standing)
+	}
 	if !begun && s.Member > 0 && takesWrites(s.State) {
-		list = append(list, &shard.TableBegin{Actor: s.Member, Floor: t.Floor, Need: t.Need})
+		if c := t.BeginAs(s.Member, others); c != nil {
+			list = append(list, c)
+		}
+	}
+	if begun && s.Now.Sub(d.floored) >= floorEvery {
+		if c := t.NextFloor(others); c != nil {
+			d.floored = s.Now
+			list = append(list, c)
+		}
 	}
 	old := s.Now.Add(-SessionLife).UnixMilli()
 	if begun && t.Open > 0 && s.Now.Sub(d.closed) >= closeEvery && old > t.Closed {

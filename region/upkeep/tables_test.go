@@ -49,6 +49,12 @@ func TestBeginsAndCloses(t *testing.T) {
 		t.Fatalf("without any table: %v", list)
 	}
 	b.apply(told(tabledef.Counter))
+	if list := b.tablesOf(); len(list) > 0 {
+		t.Fatalf("before all others have told of theirs: %v", list)
+	}
+	for i := range b.peers {
+		b.peers[i].Standing = shard.TableStanding{Actor: table.Actor(i + 2), Marks: table.Marks{}}
+	}
 	if list := b.tablesOf(); len(list) != 1 || list[0].(*shard.TableBegin).Actor != 1 {
 		t.Fatalf("with a table: %v", list)
 	}
@@ -72,6 +78,15 @@ func TestBeginsAndCloses(t *testing.T) {
 	b.now = b.now.Add(time.Hour)
 	if list := b.tablesOf(); len(list) > 0 {
 		t.Errorf("when none is open: %v", list)
+	}
+	b.peers[0].Standing.Marks = table.Marks{2: {Position: 1, Closed: 1 << 47}}
+	if list := b.tablesOf(); len(list) > 0 {
+		t.Errorf("when one has yet to begin: %v", list)
+	}
+	b.peers[1].Standing.Marks = table.Marks{3: {Position: 0, Closed: 1 << 47}}
+	b.apply(&shard.TableForward{Actor: 2, Mark: table.Mark{Position: 1}})
+	if list := b.tablesOf(); len(list) != 1 || b.State().Tables().Kept != 0 {
+		t.Errorf("when all have closed: %v, %d sessions are kept", list, b.State().Tables().Kept)
 	}
 }
 

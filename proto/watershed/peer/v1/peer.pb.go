@@ -296,6 +296,7 @@ type PullResponse struct {
 	StandingsIndex uint64                 `protobuf:"varint,6,opt,name=standings_index,json=standingsIndex,proto3" json:"standings_index,omitempty"` // of the peer's log, at which the standings were taken
 	Marks          []byte                 `protobuf:"bytes,7,opt,name=marks,proto3" json:"marks,omitempty"`                                          // crdt/table's Marks of the peer, when they have changed
 	MarksIndex     uint64                 `protobuf:"varint,8,opt,name=marks_index,json=marksIndex,proto3" json:"marks_index,omitempty"`             // of the peer's log, at which they were so
+	Floor          int64                  `protobuf:"varint,9,opt,name=floor,proto3" json:"floor,omitempty"`                                         // of its tables, told with the marks
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -382,6 +383,13 @@ func (x *PullResponse) GetMarks() []byte {
 func (x *PullResponse) GetMarksIndex() uint64 {
 	if x != nil {
 		return x.MarksIndex
+	}
+	return 0
+}
+
+func (x *PullResponse) GetFloor() int64 {
+	if x != nil {
+		return x.Floor
 	}
 	return 0
 }
@@ -1401,7 +1409,7 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\x05floor\x18\x04 \x01(\x12R\x05floor\x12\x1c\n" +
 	"\twatermark\x18\x05 \x01(\x12R\twatermark\x12\x1a\n" +
 	"\bdeclared\x18\x06 \x03(\tR\bdeclared\x12\x12\n" +
-	"\x04idle\x18\a \x03(\fR\x04idle\"\xb2\x02\n" +
+	"\x04idle\x18\a \x03(\fR\x04idle\"\xc8\x02\n" +
 	"\fPullResponse\x122\n" +
 	"\aentries\x18\x01 \x03(\v2\x18.watershed.peer.v1.EntryR\aentries\x129\n" +
 	"\tstandings\x18\x02 \x03(\v2\x1b.watershed.peer.v1.StandingR\tstandings\x12\x18\n" +
@@ -1412,7 +1420,8 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\x0fstandings_index\x18\x06 \x01(\x04R\x0estandingsIndex\x12\x14\n" +
 	"\x05marks\x18\a \x01(\fR\x05marks\x12\x1f\n" +
 	"\vmarks_index\x18\b \x01(\x04R\n" +
-	"marksIndex\"7\n" +
+	"marksIndex\x12\x14\n" +
+	"\x05floor\x18\t \x01(\x03R\x05floor\"7\n" +
 	"\x05Entry\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
 	"\acommand\x18\x02 \x01(\fR\acommand\"\x88\x01\n" +
