@@ -23,7 +23,7 @@ func beginTables(t *testing.T, w *peertest.World) {
 	t.Helper()
 	c := &shard.TellTables{At: testTable(table.TypeLWWSet)}
 	for of := table.TypeCounter; of <= table.TypeLWWSet; of++ {
-		c.Live = append(c.Live, shard.LiveTable{ID: testTable(of), Def: tabledef.Def{Name: of.String(), Type: tabledef.Type(of), MaxBytes: 1 << 20}})
+		c.Live = append(c.Live, shard.LiveTable{ID: testTable(of), Def: tabledef.Def{Name: of.String(), Type: tabledef.Type(of), MaxBytes: 1 << 16}})
 	}
 	for _, r := range w.Regions {
 		r.Must(c, &shard.TableBegin{Actor: r.Shard.Member()})
