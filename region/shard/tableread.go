@@ -129,7 +129,7 @@ func (s *Snapshot) NextMerge(size int) (*TableMerge, error) {
 		return nil, nil
 	}
 	c := &TableMerge{Copy: x.Copy, From: x.Merged, To: x.Merged, End: true}
-	const page = 256
+	const page = 64
 	rows, err := s.rowsFrom(x.Merged, lastRow, page)
 	if err != nil {
 		return nil, err
@@ -178,7 +178,7 @@ func (s *Snapshot) SessionParts(size int, each func(part []byte) error) (err err
 // TableRows calls each with the values of all tables in parts of about size bytes, as they are stored: the own copy's, and
 // joined with one that was adopted. They are valid during the call.
 func (s *Snapshot) TableRows(size int, each func(part []TableRow) error) error {
-	const page = 256
+	const page = 64
 	for from := []byte{}; from != nil; {
 		rows, err := s.rowsFrom(from, lastRow, page)
 		if err != nil {
