@@ -12,9 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/watershed-db/watershed/keyspace"
 	watershedv1 "github.com/watershed-db/watershed/proto/watershed/v1"
-	"github.com/watershed-db/watershed/region/shard"
 )
 
 // table makes a table and returns what a session knows of it.
@@ -26,20 +24,6 @@ func (c *cluster) table(i int, file string) *watershedv1.Table {
 		return err
 	})
 	return out.GetTable()
-}
-
-// begin has every shard take writes of tables.
-func (c *cluster) begin() {
-	c.t.Helper()
-	for id := range keyspace.ShardID(c.config.Shards) {
-		until(c.t, "begin", func(ctx context.Context) error {
-			res, err := c.nodes[0].node.env.Router.Propose(ctx, id, &shard.TableBegin{Actor: 1})
-			if err == nil && res.Outcome != shard.Applied && res.Outcome != shard.Duplicate {
-				err = errors.New(res.Reason)
-			}
-			return err
-		})
-	}
 }
 
 // scribe writes tables by hand: every write under a session of its own, so that each has the number 1.
@@ -164,7 +148,6 @@ func erase() *watershedv1.WriteRequest {
 // Every type of table is written and read through any node, and each write counts once.
 func TestTableValues(t *testing.T) {
 	c := newCluster(t, 3, 4)
-	c.begin()
 	for _, x := range []struct {
 		kind   string
 		steps  []*watershedv1.WriteRequest
@@ -200,7 +183,6 @@ func TestTableValues(t *testing.T) {
 
 func TestTableScans(t *testing.T) {
 	c := newCluster(t, 1, 4)
-	c.begin()
 	s := scribe{c, "visits"}
 	c.table(0, "{name: visits, type: counter}")
 	var want []string
@@ -236,7 +218,6 @@ func TestTableScans(t *testing.T) {
 
 func TestTableWritesAreRefused(t *testing.T) {
 	c := newCluster(t, 1, 2)
-	c.begin()
 	old := c.table(0, "{name: small, type: set, value: {max_bytes: 200}}")
 	c.table(0, "{name: grow, type: counter}")
 	state := watershedv1.NewStateServiceClient(c.conn(0))

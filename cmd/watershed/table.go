@@ -22,7 +22,7 @@ func newTable() *cobra.Command {
 		Short: "Make, list, show and drop tables; read and write their values",
 		Example: "  watershed table apply visits.yaml --endpoint 127.0.0.1:7001\n" +
 			"  watershed table incr visits home --endpoint 127.0.0.1:7001",
-	}, newTableApply(), newTableList(), newTableShow(), newTableDrop(), newTableGet(), newTablePut(), newTableDelete(),
+	}, newTableApply(), newTableList(), newTableShow(), newTableDrop(), newTableGet(), newTablePut(), newTableCAS(), newTableDelete(),
 		newTableIncr(+1), newTableIncr(-1), newTableAdd(), newTableRemove(), newTableScan())
 }
 

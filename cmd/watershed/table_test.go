@@ -84,6 +84,8 @@ func (n *fakeNode) Write(_ context.Context, in *watershedv1.WriteRequest) (*wate
 	switch {
 	case in.GetTable() == "lost":
 		return nil, status.Error(codes.Unavailable, "the leader is gone")
+	case in.GetKey().GetText() == "taken":
+		return &watershedv1.WriteResponse{Region: "us-east", Failed: true, Version: &watershedv1.Version{Epoch: 65537, Position: 12}}, nil
 	case in.GetIncrement() < 0:
 		return nil, status.Error(codes.InvalidArgument, "operation refused: a counter only grows, not by -1")
 	}
@@ -128,25 +130,31 @@ func TestTableWrites(t *testing.T) {
 	n := &fakeNode{}
 	endpoint := n.serve(t)
 	for command, want := range map[string]string{
-		"incr visits home":      `increment:1`,
-		"incr visits home 5":    `increment:5`,
-		"put mottos home a":     `put:"a"`,
-		"delete mottos home":    `delete:{}`,
-		"add tags home red":     `add:"red"`,
-		"remove tags home red":  `remove:"red"`,
-		"incr visits -- h -5":   "a counter only grows",
-		"decr visits home":      "a counter only grows",
-		"incr none home":        `there is no table "none"`,
-		"incr visits home x":    "no whole number",
-		"put mottos home":       "takes TABLE KEY VALUE, not 2 arguments",
-		"decr visits":           "takes TABLE KEY [N], not 1 arguments",
-		"delete mottos home it": "takes TABLE KEY, not 3 arguments",
+		"incr visits home":                `increment:1`,
+		"incr visits home 5":              `increment:5`,
+		"put mottos home a":               `put:"a"`,
+		"delete mottos home":              `delete:{}`,
+		"add tags home red":               `add:"red"`,
+		"remove tags home red":            `remove:"red"`,
+		"incr visits -- h -5":             "a counter only grows",
+		"decr visits home":                "a counter only grows",
+		"incr none home":                  `there is no table "none"`,
+		"incr visits home x":              "no whole number",
+		"put mottos home":                 "takes TABLE KEY VALUE, not 2 arguments",
+		"cas drivers k new --version 7.9": `version:{epoch:7 position:9} put:"new"`,
+		"cas drivers k new --value old":   `value:"old" put:"new"`,
+		"cas drivers k new --absent":      `absent:true put:"new"`,
+		"cas drivers k new":               "needs one of --version, --value and --absent",
+		"cas drivers k a --version 7":     "want EPOCH.POSITION",
+		"cas drivers taken new --absent":  "the value is not as expected: its version is 65537.12",
+		"decr visits":                     "takes TABLE KEY [N], not 1 arguments",
+		"delete mottos home it":           "takes TABLE KEY, not 3 arguments",
 	} {
 		n.written = nil
 		args := append([]string{"table"}, strings.Fields(command)...)
 		args = append(args[:2], append([]string{"--endpoint", endpoint}, args[2:]...)...)
 		out, stderr, code := watershed(t, args...)
-		got := strings.ReplaceAll(n.written.String(), ": ", ":")
+		got := strings.Join(strings.Fields(strings.ReplaceAll(n.written.String(), ": ", ":")), " ") // its spaces vary
 		if code == 0 && !strings.Contains(got, want) || code != 0 && !strings.Contains(stderr, want) || len(out) > 0 || code == 0 && stderr != "" {
 			t.Errorf("%s: status %d, %q, %s%s", command, code, got, out, stderr)
 		}

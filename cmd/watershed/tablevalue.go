@@ -80,7 +80,7 @@ func newTableIncr(sign int64) *cobra.Command {
 func newTablePut() *cobra.Command {
 	return tableWrite{
 		use: "put TABLE KEY VALUE", short: "Set the value of a key",
-		long:    "Set the value of a key of a register: the last writer of any region wins.",
+		long:    "Set the value of a key of an owned table, or of a register: there the last writer of any region wins.",
 		example: "put mottos home 'mind the gap'", args: 1,
 		run: func(ctx context.Context, t *client.Table, key string, args []string) error {
 			_, err := t.Put(ctx, key, []byte(args[0]))
@@ -89,9 +89,72 @@ func newTablePut() *cobra.Command {
 	}.command()
 }
 
+func newTableCAS() *cobra.Command {
+	var version, value string
+	var absent bool
+	w := tableWrite{
+		use: "cas TABLE KEY VALUE", short: "Set the value of a key, if it is as expected",
+		long: "Set the value of a key of an owned table, if what is there is as expected: of a version, as get prints it with --output\n" +
+			"json, or equal to a value, or nothing at all. Else the exit status is 1.",
+		example: "cas drivers 7 busy --value free", args: 1,
+	}
+	var cmd *cobra.Command
+	w.run = func(ctx context.Context, t *client.Table, key string, args []string) error {
+		var expect client.Expect
+		given := 0
+		if cmd.Flags().Changed("version") {
+			given++
+			v, err := parseVersion(version)
+			if err != nil {
+				return err
+			}
+			expect.Version = v
+		}
+		if cmd.Flags().Changed("value") {
+			given++
+			expect.Value = []byte(value)
+		}
+		if absent {
+			given++
+		}
+		if given != 1 {
+			return usagef("cas needs one of --version, --value and --absent")
+		}
+		stands, err := t.CompareAndSet(ctx, key, expect, []byte(args[0]))
+		switch {
+		case errors.Is(err, client.ErrCompare) && stands == nil:
+			return fmt.Errorf("%w: there is none", err)
+		case errors.Is(err, client.ErrCompare):
+			return fmt.Errorf("%w: its version is %s", err, versionText(stands))
+		}
+		return err
+	}
+	cmd = w.command()
+	cmd.Flags().StringVar(&version, "version", "", "expect this version, EPOCH.POSITION")
+	cmd.Flags().StringVar(&value, "value", "", "expect this value")
+	cmd.Flags().BoolVar(&absent, "absent", false, "expect that there is no value")
+	return cmd
+}
+
+func versionText(v *watershedv1.Version) string {
+	return fmt.Sprintf("%d.%d", v.GetEpoch(), v.GetPosition())
+}
+
+func parseVersion(s string) (*watershedv1.Version, error) {
+	epoch, position, ok := strings.Cut(s, ".")
+	v := &watershedv1.Version{}
+	var e1, e2 error
+	v.Epoch, e1 = strconv.ParseUint(epoch, 10, 64)
+	v.Position, e2 = strconv.ParseUint(position, 10, 64)
+	if !ok || e1 != nil || e2 != nil {
+		return nil, usagef("--version %q: want EPOCH.POSITION, as get prints it", s)
+	}
+	return v, nil
+}
+
 func newTableDelete() *cobra.Command {
 	return tableWrite{
-		use: "delete TABLE KEY", short: "Remove the value of a key", long: "Remove the value of a key of a register, if it has one.",
+		use: "delete TABLE KEY", short: "Remove the value of a key", long: "Remove the value of a key of an owned table or a register, if it has one.",
 		example: "delete mottos home",
 		run: func(ctx context.Context, t *client.Table, key string, _ []string) error {
 			return t.Delete(ctx, key)
@@ -152,7 +215,7 @@ func newValueJSON(v *watershedv1.TableValue) (out valueJSON, err error) {
 		}
 	}
 	if x := v.GetVersion(); x != nil {
-		out.Version, out.Epoch = fmt.Sprintf("%d.%d", x.GetEpoch(), x.GetPosition()), x.GetEpoch()
+		out.Version, out.Epoch = versionText(x), x.GetEpoch()
 	}
 	if v.ExpiresMs != nil {
 		out.Expires = output.TimeOrNull(v.GetExpiresMs())

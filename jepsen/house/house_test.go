@@ -56,7 +56,7 @@ var may = map[string][]string{
 	"region/emission":      {"crdt", "keyspace", "processor/job", "region/shard"},
 	"region/coordinator":   {"crdt", "keyspace", "keyspace/table", "processor/job", "proto", "region/shard"},
 	"region/service": {"region/carrier", "region/placement", "crdt", "crdt/table", "keyspace", "keyspace/table", "processor/job", "proto", "region/config", "region/coordinator", "region/group",
-		"failover/ownership", "region/limit", "region/owner", "region/peer", "region/replica", "region/router", "region/shard", "region/checkpoint",
+		"failover/owned", "failover/ownership", "region/limit", "region/owner", "region/peer", "region/replica", "region/router", "region/shard", "region/checkpoint",
 		"region/checkpoint/objects"},
 
 	"failover/ownership": {"crdt/wire"},

@@ -64,7 +64,7 @@ func (s shardService) ReadTable(ctx context.Context, in *regionv1.ReadTableReque
 	if !ok {
 		return nil, status.Errorf(codes.Unavailable, "shard %d does not know the table", in.GetShard())
 	}
-	return s.readTableHere(r, d, in)
+	return s.readTableHere(ctx, r, d, in)
 }
 
 // readTable reads a table on one shard, wherever that can be done.
@@ -72,7 +72,7 @@ func (s *Server) readTable(ctx context.Context, d table.Def, in *regionv1.ReadTa
 	id := keyspace.ShardID(in.GetShard())
 	if in.GetLocal() {
 		if here := s.o.Router.Replica(id); here != nil {
-			return s.readTableHere(here, d, in)
+			return s.readTableHere(ctx, here, d, in)
 		}
 		err := s.o.Router.Elsewhere(id)
 		for _, n := range s.o.Router.Holders(id) {
@@ -95,18 +95,24 @@ func (s *Server) readTable(ctx context.Context, d table.Def, in *regionv1.ReadTa
 			return err
 		}
 		if err = here.Linearizable(ctx); err == nil {
-			out, err = s.readTableHere(here, d, in)
+			out, err = s.readTableHere(ctx, here, d, in)
 		}
 		return err
 	})
+	if other := ownerOf(err); other != "" && other != s.o.Region {
+		err = s.atRegion(ctx, other, func(ctx context.Context, there *grpc.ClientConn) (err error) {
+			out, err = regionv1.NewShardServiceClient(there).ReadTable(ctx, in)
+			return err
+		})
+	}
 	return out, err
 }
 
 // readTableHere reads a table from this node's replica.
-func (s *Server) readTableHere(r *replica.Replica, d table.Def, in *regionv1.ReadTableRequest) (out *regionv1.ReadTableResponse, err error) {
+func (s *Server) readTableHere(ctx context.Context, r *replica.Replica, d table.Def, in *regionv1.ReadTableRequest) (out *regionv1.ReadTableResponse, err error) {
 	of, ok := d.Type.CRDT()
 	if !ok {
-		return nil, status.Error(codes.Unimplemented, "values of owned tables can't be read yet")
+		return s.readOwnedHere(ctx, r, d, in)
 	}
 	snap, err := r.Snapshot()
 	if err != nil {

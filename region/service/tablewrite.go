@@ -80,7 +80,7 @@ func (s stateService) Write(ctx context.Context, in *watershedv1.WriteRequest) (
 	}
 	of, ok := e.Table.Type.CRDT()
 	if !ok {
-		return nil, status.Error(codes.Unimplemented, "values of owned tables can't be written yet")
+		return s.writeOwned(ctx, e, key, in)
 	}
 	op, err := toOp(in, of)
 	if err != nil {
