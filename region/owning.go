@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/failover/owned"
 	"github.com/watershed-db/watershed/failover/ownership"
 	"github.com/watershed-db/watershed/keyspace"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
@@ -64,6 +66,7 @@ type owners struct {
 	exchange *owner.Exchange
 
 	owns, lease, dropped, taken, sent, logged, events, distrusted *prometheus.Desc
+	waiting, kept, conflicts                                      *prometheus.Desc
 }
 
 func newOwners(env *Env, p *peers, clock owner.Clock) *owners {
@@ -114,6 +117,10 @@ func (o *owners) attach(r *replica.Replica) {
 		Join: func(ctx context.Context, instead ownership.MemberID) (ownership.MemberID, error) {
 			return o.join(ctx, id, instead)
 		},
+		State: func(ctx context.Context, from crdt.RegionID, at ownership.Mark, take func(owned.Digest, []byte) error) error {
+			return o.state(ctx, id, from, at, take)
+		},
+		Now: time.Now, SessionLife: ownedSessions,
 		Logger: o.env.Logger.Named("owner"),
 	})
 	o.shards[id].Store(s)
@@ -156,12 +163,67 @@ func (o *owners) join(ctx context.Context, id keyspace.ShardID, instead ownershi
 	return 0, err
 }
 
+// ownedSessions is for how long outcomes of a session are kept on a shard: longer than clients go on with it.
+const ownedSessions = 2 * time.Hour
+
+// state has the state of a shard's owned tables brought from a region.
+func (o *owners) state(ctx context.Context, id keyspace.ShardID, from crdt.RegionID, at ownership.Mark,
+	take func(owned.Digest, []byte) error,
+) error {
+	hello := o.hello(o.env.Config.RegionID())
+	hello.Shard = uint32(id)
+	in := &peerv1.OwnStateRequest{Hello: hello, Epoch: uint64(at.Epoch), Position: uint64(at.Position)}
+	err := fmt.Errorf("no node of region %s is known", from)
+	for _, address := range o.peers.directory.Addresses(from) {
+		conn, e := o.conns.To(address)
+		if err = e; err != nil {
+			continue
+		}
+		began := false
+		err = receiveState(ctx, conn, in, func(d owned.Digest, rows []byte) error {
+			began = true
+			return take(d, rows)
+		})
+		if err == nil || began || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func receiveState(ctx context.Context, conn *grpc.ClientConn, in *peerv1.OwnStateRequest, take func(owned.Digest, []byte) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := peerv1.NewPeerServiceClient(conn).OwnState(ctx, in)
+	if err != nil {
+		return err
+	}
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if len(m.GetDigest()) != len(owned.Digest{}) {
+			return fmt.Errorf("a digest of %d bytes", len(m.GetDigest()))
+		}
+		if err := take(owned.Digest(m.GetDigest()), m.GetRows()); err != nil {
+			return err
+		}
+	}
+}
+
 func (o *owners) describe() {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("watershed_owner_"+name, help, labels, nil)
 	}
 	o.owns = desc("epoch", "Counter of the epoch that this region owns a shard with, on its leader; 0 where another one does.", "shard")
 	o.lease = desc("lease_seconds", "What is left of the owner's lease, on its shard's leader.", "shard")
+	o.waiting = desc("waiting_bytes", "Payload of entries of the owned log that are not confirmed, on the shard's leader.", "shard")
+	o.kept = desc("log_bytes", "Payload of entries of the owned log that are kept, on the shard's leader.", "shard")
+	o.conflicts = desc("conflicts", "Lost writes in the region's divergence ledger that nobody has settled, on the shard's leader.", "shard")
 	o.logged = desc("commands_total", "Steps of the owned log that were logged.", "shard")
 	o.events = desc("events_total", "What happened to ownership, as this node's leaders saw it.", "shard", "event")
 	o.distrusted = desc("distrusted_total", "Leaderships handed on because the node's clock was not trusted.")
@@ -172,7 +234,8 @@ func (o *owners) describe() {
 
 // Describe implements prometheus.Collector.
 func (o *owners) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range [...]*prometheus.Desc{o.owns, o.lease, o.logged, o.events, o.distrusted, o.dropped, o.sent, o.taken} {
+	for _, d := range [...]*prometheus.Desc{o.owns, o.lease, o.logged, o.events, o.distrusted, o.dropped, o.sent, o.taken, o.waiting,
+		o.kept, o.conflicts} {
 		out <- d
 	}
 }
@@ -195,6 +258,11 @@ func (o *owners) Collect(out chan<- prometheus.Metric) {
 				epoch = v.Epoch.Counter()
 			}
 			tell(o.owns, prometheus.GaugeValue, float64(epoch), id)
+			if sizes, err := s.Sizes(); err == nil {
+				tell(o.waiting, prometheus.GaugeValue, float64(sizes.Waiting), id)
+				tell(o.kept, prometheus.GaugeValue, float64(sizes.Kept), id)
+				tell(o.conflicts, prometheus.GaugeValue, float64(sizes.Conflicts), id)
+			}
 			tell(o.lease, prometheus.GaugeValue, min(v.Lease, time.Hour).Seconds(), id)
 		}
 		tell(o.logged, prometheus.CounterValue, float64(n.Logged), id)

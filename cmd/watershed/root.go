@@ -57,7 +57,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%s: %w", cmd.CommandPath(), err)}
 	})
-	root.AddCommand(newRun(), newJob(), newTable(), newQuery(), newWatch(), newTopology(), newOwner(), newShard(), newCheckpoint(), newSavepoint(), newUpgrade(),
+	root.AddCommand(newRun(), newJob(), newTable(), newQuery(), newWatch(), newTopology(), newOwner(), newConflicts(), newShard(), newCheckpoint(), newSavepoint(), newUpgrade(),
 		newVersion(), newCompletion())
 	root.AddCommand(newNode(), newDev(), newDemo(), newEmbeddedKafka())
 	return root

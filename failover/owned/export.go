@@ -167,6 +167,26 @@ func (r *Reader) Sweep(now, closed int64) (op Op, more bool, err error) {
 	return op, more, nil
 }
 
+// Tables lists the tables that have rows, at most limit.
+func (r *Reader) Tables(limit int) (list []TableID, err error) {
+	prefix := copyKey(r.local.copy)
+	from, end := []byte(prefix+string(keyRow)), successor(prefix+string(keyRow))
+	for found := true; found && len(list) < limit; {
+		found = false
+		err := r.rows.Scan(from, end, func(key, _ []byte) bool {
+			list, found = append(list, TableID(key[copySize+1:])), true
+			return false
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list tables: %w", err)
+		}
+		if found {
+			from = successor(prefix + rowKey(list[len(list)-1], nil))
+		}
+	}
+	return list, nil
+}
+
 // TableRows lists rows of a table as they are stored, so many that one sweep may drop; none when it holds none.
 func (r *Reader) TableRows(t TableID) ([]RowID, error) {
 	prefix := copyKey(r.local.copy) + rowKey(t, nil)

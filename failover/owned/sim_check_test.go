@@ -1,6 +1,8 @@
 package owned
 
 import (
+	"slices"
+
 	"github.com/watershed-db/watershed/failover/ownership"
 )
 
@@ -30,8 +32,23 @@ func (w *world) check(r *region) {
 	if err != nil || sum != rd.held {
 		w.t.Fatalf("head is %+v, the values sum up to %+v, %v", rd.held, sum, err)
 	}
+	w.checkTables(rd)
 	w.checkDigest(r, rd)
 	w.checkLedger(r, rd)
+}
+
+// checkTables compares the list of tables with where rows are stored, those that were removed lately among them.
+func (w *world) checkTables(rd *Reader) {
+	got, err := rd.Tables(9)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, id := range simTables {
+		list, err := rd.TableRows(id)
+		if err != nil || len(list) > 0 && !slices.Contains(got, id) || len(got) > len(simTables) {
+			w.t.Fatalf("table %x has %d rows, the tables are %x, %v", id, len(list), got, err)
+		}
+	}
 }
 
 // checkDigest compares the digest with that of other regions at the same entry, and a state that is handed out with it.

@@ -200,6 +200,13 @@ func (s *State) confirmedConfig() Config {
 	return Config{}
 }
 
+// Keep returns the state with another number of entries to be kept for members that lack them, in place of Settings.Span:
+// whoever keeps the payload bounds its bytes so. What isn't confirmed is kept in any case.
+func (s State) Keep(span Position) State {
+	s.set.Span = span
+	return s
+}
+
 // Standing returns where the member is in the life of an epoch.
 func (s *State) Standing() Standing { return s.standing }
 

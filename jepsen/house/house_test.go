@@ -36,7 +36,7 @@ var may = map[string][]string{
 	"processor/worker":  {"crdt", "log", "processor", "processor/job"},
 	"processor/emit":    {"crdt", "log", "processor/job"},
 
-	"region":                    {"crdt", "failover/ownership", "keyspace", "proto", "processor/job", "region/..."},
+	"region":                    {"crdt", "failover/owned", "failover/ownership", "keyspace", "proto", "processor/job", "region/..."},
 	"region/config":             {"crdt", "strict", "region/checkpoint/objects"},
 	"region/checkpoint":         {"region/checkpoint/objects"},
 	"region/checkpoint/objects": {},
@@ -46,7 +46,7 @@ var may = map[string][]string{
 		"region/shard"},
 	"region/placement":     {},
 	"region/probe":         {},
-	"region/owner":         {"crdt", "failover/ownership", "keyspace", "proto", "region/group", "region/limit", "region/shard"},
+	"region/owner":         {"crdt", "failover/owned", "failover/ownership", "keyspace", "keyspace/table", "proto", "region/group", "region/limit", "region/shard"},
 	"region/shard":         {"crdt", "crdt/table", "failover/owned", "failover/ownership", "keyspace", "keyspace/table", "processor/job"},
 	"region/replica":       {"crdt", "keyspace", "region/group", "region/limit", "region/shard"},
 	"region/router":        {"crdt", "keyspace", "proto", "region/group", "region/limit", "region/replica", "region/shard"},

@@ -41,12 +41,15 @@ type leading struct {
 	revision uint64
 	origins  map[ownership.MemberID]crdt.RegionID // of members that are in no configuration
 	heard    map[ownership.MemberID]time.Duration
-	removed  bool // told that it is no member any more
+	fetching atomic.Bool // a state is being brought
+	removed  bool        // told that it is no member any more
 	waiting  []*write
+	tail     tail
+	weighed  time.Duration // when the log is weighed next
 	flipping *order
 
 	shown  atomic.Pointer[ownership.State] // the state whose commands are all applied
-	prover sync.WaitGroup
+	prover sync.WaitGroup                  // what goes on beside the driving goroutine
 
 	in struct {
 		sync.Mutex
@@ -67,8 +70,14 @@ func (s *Shard) lead(ctx context.Context, own shard.Ownership, led uint64) *lead
 		origins: map[ownership.MemberID]crdt.RegionID{}, heard: map[ownership.MemberID]time.Duration{}, proofs: make(chan struct{}, 1),
 	}
 	l.state = ownership.Lead(own.Record, s.o.Settings, led, l.last)
+	if sizes, err := s.Sizes(); err == nil { // else it counts from here
+		l.tail.add(own.Record.Last, sizes.Waiting)
+	}
 	l.show()
 	l.prover.Go(l.prove)
+	if s.o.Now != nil {
+		l.prover.Go(l.sweeps)
+	}
 	return l
 }
 
@@ -134,6 +143,7 @@ func (l *leading) run(ctx context.Context) error {
 			}
 			// All shards tick at the same instants, so that their asks have one stamp and go in one message.
 			now := l.o.Clock.Now()
+			l.weigh(now)
 			if err := l.step(ctx, ownership.Tick{}, now-now%l.o.Tick, nil); err != nil {
 				return err
 			}
@@ -186,6 +196,11 @@ func (l *leading) receive(ctx context.Context, x incoming) error {
 	}
 	now := l.o.Clock.Now()
 	l.heard[m.From] = now
+	if m.Kind == ownership.StateAt {
+		if ok, err := l.held(x); !ok {
+			return err
+		}
+	}
 	return l.step(ctx, ownership.Receive{Message: m}, now, x.entries)
 }
 

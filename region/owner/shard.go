@@ -39,6 +39,12 @@ type Options struct {
 	Clock Clock
 	// Send has a message brought to another region's leader of the shard, with the payload of its entries. It does not wait.
 	Send func(to crdt.RegionID, m ownership.Message, entries [][]byte)
+	// State brings the state of the shard's owned tables from another region; nil where states that are sent go without.
+	State StateSource
+	// Now is the wall clock, by which rows expire and sessions end; SessionLife is how long these live. Without Now nothing is
+	// ever removed.
+	Now         func() time.Time
+	SessionLife time.Duration
 	// Join asks the other regions, of which one may own the shard, to take this one in as a new member in the place of the one
 	// named, and returns its number.
 	Join func(ctx context.Context, instead ownership.MemberID) (ownership.MemberID, error)

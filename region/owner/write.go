@@ -121,6 +121,9 @@ func (l *leading) takeWrites() (list []*write, entries [][]byte) {
 
 // propose appends what clients have brought since the last step.
 func (l *leading) propose(ctx context.Context) error {
+	if l.tail.bytes >= maxTail {
+		return nil // until other regions have confirmed some of it
+	}
 	list, entries := l.takeWrites()
 	if len(list) == 0 {
 		return nil
@@ -145,6 +148,7 @@ func (l *leading) propose(ctx context.Context) error {
 	_, epoch := l.state.Owner()
 	for i, w := range list {
 		w.at, w.epoch = out.Wrote.From+ownership.Position(i), epoch
+		l.tail.add(w.at, uint64(len(w.entry)))
 		if all := results[0].Entries; i < len(all) {
 			w.result = all[i]
 		}
@@ -168,6 +172,7 @@ func (l *leading) refusal(err error) error {
 
 // acknowledge answers the writes that may be answered by now.
 func (l *leading) acknowledge() {
+	l.tail.confirm(l.state.Confirmed())
 	if len(l.waiting) == 0 {
 		return
 	}

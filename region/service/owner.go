@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"io"
 	"strconv"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/watershed-db/watershed/crdt"
+	"github.com/watershed-db/watershed/failover/owned"
 	"github.com/watershed-db/watershed/failover/ownership"
 	"github.com/watershed-db/watershed/keyspace"
 	peerv1 "github.com/watershed-db/watershed/proto/watershed/peer/v1"
@@ -60,6 +62,60 @@ func (s peerService) Join(ctx context.Context, in *peerv1.JoinRequest) (*peerv1.
 		return err
 	})
 	return out, err
+}
+
+// OwnState implements the service: on the shard's leader.
+func (s peerService) OwnState(in *peerv1.OwnStateRequest, stream peerv1.PeerService_OwnStateServer) error {
+	if err := s.o.Peers.Check(in.GetHello()); err != nil {
+		return err
+	}
+	ctx, err := hop(stream.Context())
+	if err != nil {
+		return err
+	}
+	id := keyspace.ShardID(in.GetHello().GetShard())
+	var elsewhere *grpc.ClientConn // what it streams may take longer than leaders are looked for
+	err = s.o.Router.AtLeader(ctx, id, func(_ context.Context, _ *replica.Replica, there *grpc.ClientConn) error {
+		elsewhere = there
+		return nil
+	})
+	if err != nil {
+		return s.o.Router.Status(err)
+	}
+	if elsewhere != nil {
+		return relayState(ctx, elsewhere, in, stream)
+	}
+	here := s.o.Owners.Shard(id)
+	if here == nil {
+		return status.Errorf(codes.Unavailable, "shard %d is not here any more", id)
+	}
+	at := ownership.Mark{Epoch: ownership.Epoch(in.GetEpoch()), Position: ownership.Position(in.GetPosition())}
+	err = here.State(ctx, at, func(digest owned.Digest, rows []byte) error {
+		return stream.Send(&peerv1.OwnStateResponse{Digest: digest[:], Rows: rows})
+	})
+	if errors.Is(err, owner.ErrNoState) {
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	return s.ownerError(err)
+}
+
+func relayState(ctx context.Context, there *grpc.ClientConn, in *peerv1.OwnStateRequest, to peerv1.PeerService_OwnStateServer) error {
+	from, err := peerv1.NewPeerServiceClient(there).OwnState(ctx, in)
+	if err != nil {
+		return err
+	}
+	for {
+		m, err := from.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := to.Send(m); err != nil {
+			return err
+		}
+	}
 }
 
 // hop counts how often a call was sent on, and fails where that has no end.

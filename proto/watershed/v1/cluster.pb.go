@@ -2107,6 +2107,563 @@ func (x *ForceResponse) GetEpoch() uint64 {
 	return 0
 }
 
+type ConflictsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`              // this one alone, with its values
+	Settled       bool                   `protobuf:"varint,2,opt,name=settled,proto3" json:"settled,omitempty"`   // also those that were discarded
+	Region        string                 `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`      // of this region's ledgers alone, which is the answering node's
+	Shard         *uint32                `protobuf:"varint,4,opt,name=shard,proto3,oneof" json:"shard,omitempty"` // of this shard alone
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictsRequest) Reset() {
+	*x = ConflictsRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictsRequest) ProtoMessage() {}
+
+func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
+func (*ConflictsRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ConflictsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConflictsRequest) GetSettled() bool {
+	if x != nil {
+		return x.Settled
+	}
+	return false
+}
+
+func (x *ConflictsRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *ConflictsRequest) GetShard() uint32 {
+	if x != nil && x.Shard != nil {
+		return *x.Shard
+	}
+	return 0
+}
+
+type ConflictsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Conflicts     []*Conflict            `protobuf:"bytes,1,rep,name=conflicts,proto3" json:"conflicts,omitempty"`
+	Missing       []string               `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"` // regions that did not answer: what their ledgers hold is not in the list
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`      // a shard has more than are listed at a time
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictsResponse) Reset() {
+	*x = ConflictsResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictsResponse) ProtoMessage() {}
+
+func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
+func (*ConflictsResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ConflictsResponse) GetConflicts() []*Conflict {
+	if x != nil {
+		return x.Conflicts
+	}
+	return nil
+}
+
+func (x *ConflictsResponse) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *ConflictsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// Conflict is an entry of the divergence ledger.
+type Conflict struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // shard, epoch and position of the entry that was cut off
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Regions       []string               `protobuf:"bytes,3,rep,name=regions,proto3" json:"regions,omitempty"` // whose ledgers hold it
+	Table         string                 `protobuf:"bytes,4,opt,name=table,proto3" json:"table,omitempty"`     // "" where it was dropped
+	TableId       []byte                 `protobuf:"bytes,5,opt,name=table_id,json=tableId,proto3" json:"table_id,omitempty"`
+	Key           *Value                 `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"`
+	Operation     string                 `protobuf:"bytes,7,opt,name=operation,proto3" json:"operation,omitempty"`          // put or delete; "state" where a whole state was replaced that may hold more than the standing one
+	TimeMs        int64                  `protobuf:"varint,8,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"` // of the owner that took it
+	Epoch         uint64                 `protobuf:"varint,9,opt,name=epoch,proto3" json:"epoch,omitempty"`                 // of that owner
+	Position      uint64                 `protobuf:"varint,10,opt,name=position,proto3" json:"position,omitempty"`
+	ByEpoch       uint64                 `protobuf:"varint,11,opt,name=by_epoch,json=byEpoch,proto3" json:"by_epoch,omitempty"` // of the owner that has another entry there
+	ValueBytes    uint64                 `protobuf:"varint,12,opt,name=value_bytes,json=valueBytes,proto3" json:"value_bytes,omitempty"`
+	Value         []byte                 `protobuf:"bytes,13,opt,name=value,proto3" json:"value,omitempty"` // where one entry was asked for
+	HadBefore     bool                   `protobuf:"varint,14,opt,name=had_before,json=hadBefore,proto3" json:"had_before,omitempty"`
+	Before        []byte                 `protobuf:"bytes,15,opt,name=before,proto3" json:"before,omitempty"` // likewise: the value that it replaced
+	Doubt         bool                   `protobuf:"varint,16,opt,name=doubt,proto3" json:"doubt,omitempty"`  // the standing history no longer tells whether it holds the write
+	Settled       bool                   `protobuf:"varint,17,opt,name=settled,proto3" json:"settled,omitempty"`
+	Reason        string                 `protobuf:"bytes,18,opt,name=reason,proto3" json:"reason,omitempty"`
+	Payload       []byte                 `protobuf:"bytes,19,opt,name=payload,proto3" json:"payload,omitempty"` // where one entry was asked for: the operation as it was logged
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Conflict) Reset() {
+	*x = Conflict{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Conflict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Conflict) ProtoMessage() {}
+
+func (x *Conflict) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
+func (*Conflict) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Conflict) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Conflict) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *Conflict) GetRegions() []string {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+func (x *Conflict) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *Conflict) GetTableId() []byte {
+	if x != nil {
+		return x.TableId
+	}
+	return nil
+}
+
+func (x *Conflict) GetKey() *Value {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Conflict) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *Conflict) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *Conflict) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Conflict) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *Conflict) GetByEpoch() uint64 {
+	if x != nil {
+		return x.ByEpoch
+	}
+	return 0
+}
+
+func (x *Conflict) GetValueBytes() uint64 {
+	if x != nil {
+		return x.ValueBytes
+	}
+	return 0
+}
+
+func (x *Conflict) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Conflict) GetHadBefore() bool {
+	if x != nil {
+		return x.HadBefore
+	}
+	return false
+}
+
+func (x *Conflict) GetBefore() []byte {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *Conflict) GetDoubt() bool {
+	if x != nil {
+		return x.Doubt
+	}
+	return false
+}
+
+func (x *Conflict) GetSettled() bool {
+	if x != nil {
+		return x.Settled
+	}
+	return false
+}
+
+func (x *Conflict) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Conflict) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+type DiscardConflictRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Region        string                 `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardConflictRequest) Reset() {
+	*x = DiscardConflictRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardConflictRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardConflictRequest) ProtoMessage() {}
+
+func (x *DiscardConflictRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardConflictRequest.ProtoReflect.Descriptor instead.
+func (*DiscardConflictRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *DiscardConflictRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DiscardConflictRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DiscardConflictRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+type DiscardConflictResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Regions       []string               `protobuf:"bytes,1,rep,name=regions,proto3" json:"regions,omitempty"` // that have settled it
+	Missing       []string               `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"` // that did not answer: their ledgers may hold it still
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardConflictResponse) Reset() {
+	*x = DiscardConflictResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardConflictResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardConflictResponse) ProtoMessage() {}
+
+func (x *DiscardConflictResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardConflictResponse.ProtoReflect.Descriptor instead.
+func (*DiscardConflictResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *DiscardConflictResponse) GetRegions() []string {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+func (x *DiscardConflictResponse) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+type ReplayConflictRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Anyway        bool                   `protobuf:"varint,2,opt,name=anyway,proto3" json:"anyway,omitempty"`  // whatever the row is by now, though the write expected something of it
+	Payload       []byte                 `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"` // between nodes: the operation to be done
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayConflictRequest) Reset() {
+	*x = ReplayConflictRequest{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayConflictRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayConflictRequest) ProtoMessage() {}
+
+func (x *ReplayConflictRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayConflictRequest.ProtoReflect.Descriptor instead.
+func (*ReplayConflictRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ReplayConflictRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ReplayConflictRequest) GetAnyway() bool {
+	if x != nil {
+		return x.Anyway
+	}
+	return false
+}
+
+func (x *ReplayConflictRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+type ReplayConflictResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Applied       bool                   `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"`
+	Again         bool                   `protobuf:"varint,2,opt,name=again,proto3" json:"again,omitempty"` // it stood already
+	Verdict       string                 `protobuf:"bytes,3,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Owner         string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"` // region that has done it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayConflictResponse) Reset() {
+	*x = ReplayConflictResponse{}
+	mi := &file_watershed_v1_cluster_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayConflictResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayConflictResponse) ProtoMessage() {}
+
+func (x *ReplayConflictResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_v1_cluster_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayConflictResponse.ProtoReflect.Descriptor instead.
+func (*ReplayConflictResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_v1_cluster_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ReplayConflictResponse) GetApplied() bool {
+	if x != nil {
+		return x.Applied
+	}
+	return false
+}
+
+func (x *ReplayConflictResponse) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
+}
+
+func (x *ReplayConflictResponse) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *ReplayConflictResponse) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
 var File_watershed_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_watershed_v1_cluster_proto_rawDesc = "" +
@@ -2270,7 +2827,56 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\x04last\x18\x03 \x01(\x04R\x04last\x12\x1c\n" +
 	"\tconfirmed\x18\x04 \x01(\x04R\tconfirmed\x12\x17\n" +
 	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x04R\x05epoch2\x92\a\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"y\n" +
+	"\x10ConflictsRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\asettled\x18\x02 \x01(\bR\asettled\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\x12\x19\n" +
+	"\x05shard\x18\x04 \x01(\rH\x00R\x05shard\x88\x01\x01B\b\n" +
+	"\x06_shard\"w\n" +
+	"\x11ConflictsResponse\x124\n" +
+	"\tconflicts\x18\x01 \x03(\v2\x16.watershed.v1.ConflictR\tconflicts\x12\x18\n" +
+	"\amissing\x18\x02 \x03(\tR\amissing\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"\xf6\x03\n" +
+	"\bConflict\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x18\n" +
+	"\aregions\x18\x03 \x03(\tR\aregions\x12\x14\n" +
+	"\x05table\x18\x04 \x01(\tR\x05table\x12\x19\n" +
+	"\btable_id\x18\x05 \x01(\fR\atableId\x12%\n" +
+	"\x03key\x18\x06 \x01(\v2\x13.watershed.v1.ValueR\x03key\x12\x1c\n" +
+	"\toperation\x18\a \x01(\tR\toperation\x12\x17\n" +
+	"\atime_ms\x18\b \x01(\x03R\x06timeMs\x12\x14\n" +
+	"\x05epoch\x18\t \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bposition\x18\n" +
+	" \x01(\x04R\bposition\x12\x19\n" +
+	"\bby_epoch\x18\v \x01(\x04R\abyEpoch\x12\x1f\n" +
+	"\vvalue_bytes\x18\f \x01(\x04R\n" +
+	"valueBytes\x12\x14\n" +
+	"\x05value\x18\r \x01(\fR\x05value\x12\x1d\n" +
+	"\n" +
+	"had_before\x18\x0e \x01(\bR\thadBefore\x12\x16\n" +
+	"\x06before\x18\x0f \x01(\fR\x06before\x12\x14\n" +
+	"\x05doubt\x18\x10 \x01(\bR\x05doubt\x12\x18\n" +
+	"\asettled\x18\x11 \x01(\bR\asettled\x12\x16\n" +
+	"\x06reason\x18\x12 \x01(\tR\x06reason\x12\x18\n" +
+	"\apayload\x18\x13 \x01(\fR\apayload\"X\n" +
+	"\x16DiscardConflictRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\"M\n" +
+	"\x17DiscardConflictResponse\x12\x18\n" +
+	"\aregions\x18\x01 \x03(\tR\aregions\x12\x18\n" +
+	"\amissing\x18\x02 \x03(\tR\amissing\"Y\n" +
+	"\x15ReplayConflictRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06anyway\x18\x02 \x01(\bR\x06anyway\x12\x18\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\"x\n" +
+	"\x16ReplayConflictResponse\x12\x18\n" +
+	"\aapplied\x18\x01 \x01(\bR\aapplied\x12\x14\n" +
+	"\x05again\x18\x02 \x01(\bR\x05again\x12\x18\n" +
+	"\averdict\x18\x03 \x01(\tR\averdict\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner2\x9d\t\n" +
 	"\x0eClusterService\x12I\n" +
 	"\bTopology\x12\x1d.watershed.v1.TopologyRequest\x1a\x1e.watershed.v1.TopologyResponse\x12C\n" +
 	"\aAddNode\x12\x1c.watershed.v1.AddNodeRequest\x1a\x1a.watershed.v1.NodeResponse\x12G\n" +
@@ -2285,7 +2891,10 @@ const file_watershed_v1_cluster_proto_rawDesc = "" +
 	"\aRebuild\x12\x1c.watershed.v1.RebuildRequest\x1a\x1d.watershed.v1.RebuildResponse\x12L\n" +
 	"\tOwnership\x12\x1e.watershed.v1.OwnershipRequest\x1a\x1f.watershed.v1.OwnershipResponse\x12=\n" +
 	"\x04Flip\x12\x19.watershed.v1.FlipRequest\x1a\x1a.watershed.v1.FlipResponse\x12@\n" +
-	"\x05Force\x12\x1a.watershed.v1.ForceRequest\x1a\x1b.watershed.v1.ForceResponseBBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
+	"\x05Force\x12\x1a.watershed.v1.ForceRequest\x1a\x1b.watershed.v1.ForceResponse\x12L\n" +
+	"\tConflicts\x12\x1e.watershed.v1.ConflictsRequest\x1a\x1f.watershed.v1.ConflictsResponse\x12^\n" +
+	"\x0fDiscardConflict\x12$.watershed.v1.DiscardConflictRequest\x1a%.watershed.v1.DiscardConflictResponse\x12[\n" +
+	"\x0eReplayConflict\x12#.watershed.v1.ReplayConflictRequest\x1a$.watershed.v1.ReplayConflictResponseBBZ@github.com/watershed-db/watershed/proto/watershed/v1;watershedv1b\x06proto3"
 
 var (
 	file_watershed_v1_cluster_proto_rawDescOnce sync.Once
@@ -2299,7 +2908,7 @@ func file_watershed_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_watershed_v1_cluster_proto_rawDescData
 }
 
-var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_watershed_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_watershed_v1_cluster_proto_goTypes = []any{
 	(*TopologyRequest)(nil),         // 0: watershed.v1.TopologyRequest
 	(*TopologyResponse)(nil),        // 1: watershed.v1.TopologyResponse
@@ -2333,7 +2942,15 @@ var file_watershed_v1_cluster_proto_goTypes = []any{
 	(*FlipResponse)(nil),            // 29: watershed.v1.FlipResponse
 	(*ForceRequest)(nil),            // 30: watershed.v1.ForceRequest
 	(*ForceResponse)(nil),           // 31: watershed.v1.ForceResponse
-	(*SourcePoint)(nil),             // 32: watershed.v1.SourcePoint
+	(*ConflictsRequest)(nil),        // 32: watershed.v1.ConflictsRequest
+	(*ConflictsResponse)(nil),       // 33: watershed.v1.ConflictsResponse
+	(*Conflict)(nil),                // 34: watershed.v1.Conflict
+	(*DiscardConflictRequest)(nil),  // 35: watershed.v1.DiscardConflictRequest
+	(*DiscardConflictResponse)(nil), // 36: watershed.v1.DiscardConflictResponse
+	(*ReplayConflictRequest)(nil),   // 37: watershed.v1.ReplayConflictRequest
+	(*ReplayConflictResponse)(nil),  // 38: watershed.v1.ReplayConflictResponse
+	(*SourcePoint)(nil),             // 39: watershed.v1.SourcePoint
+	(*Value)(nil),                   // 40: watershed.v1.Value
 }
 var file_watershed_v1_cluster_proto_depIdxs = []int32{
 	7,  // 0: watershed.v1.TopologyResponse.regions:type_name -> watershed.v1.Region
@@ -2346,38 +2963,46 @@ var file_watershed_v1_cluster_proto_depIdxs = []int32{
 	11, // 7: watershed.v1.Shard.lag:type_name -> watershed.v1.PeerLag
 	22, // 8: watershed.v1.CheckpointResponse.checkpoint:type_name -> watershed.v1.Checkpoint
 	22, // 9: watershed.v1.CheckpointsResponse.checkpoints:type_name -> watershed.v1.Checkpoint
-	32, // 10: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
+	39, // 10: watershed.v1.ErrorDetail.points:type_name -> watershed.v1.SourcePoint
 	26, // 11: watershed.v1.OwnershipResponse.regions:type_name -> watershed.v1.ShardOwnership
 	27, // 12: watershed.v1.ShardOwnership.members:type_name -> watershed.v1.OwnershipMember
-	0,  // 13: watershed.v1.ClusterService.Topology:input_type -> watershed.v1.TopologyRequest
-	2,  // 14: watershed.v1.ClusterService.AddNode:input_type -> watershed.v1.AddNodeRequest
-	3,  // 15: watershed.v1.ClusterService.DrainNode:input_type -> watershed.v1.DrainNodeRequest
-	4,  // 16: watershed.v1.ClusterService.RemoveNode:input_type -> watershed.v1.RemoveNodeRequest
-	14, // 17: watershed.v1.ClusterService.Raise:input_type -> watershed.v1.RaiseRequest
-	16, // 18: watershed.v1.ClusterService.Checkpoint:input_type -> watershed.v1.CheckpointRequest
-	18, // 19: watershed.v1.ClusterService.Checkpoints:input_type -> watershed.v1.CheckpointsRequest
-	20, // 20: watershed.v1.ClusterService.DeleteSavepoint:input_type -> watershed.v1.DeleteSavepointRequest
-	12, // 21: watershed.v1.ClusterService.Rebuild:input_type -> watershed.v1.RebuildRequest
-	24, // 22: watershed.v1.ClusterService.Ownership:input_type -> watershed.v1.OwnershipRequest
-	28, // 23: watershed.v1.ClusterService.Flip:input_type -> watershed.v1.FlipRequest
-	30, // 24: watershed.v1.ClusterService.Force:input_type -> watershed.v1.ForceRequest
-	1,  // 25: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
-	5,  // 26: watershed.v1.ClusterService.AddNode:output_type -> watershed.v1.NodeResponse
-	5,  // 27: watershed.v1.ClusterService.DrainNode:output_type -> watershed.v1.NodeResponse
-	5,  // 28: watershed.v1.ClusterService.RemoveNode:output_type -> watershed.v1.NodeResponse
-	15, // 29: watershed.v1.ClusterService.Raise:output_type -> watershed.v1.RaiseResponse
-	17, // 30: watershed.v1.ClusterService.Checkpoint:output_type -> watershed.v1.CheckpointResponse
-	19, // 31: watershed.v1.ClusterService.Checkpoints:output_type -> watershed.v1.CheckpointsResponse
-	21, // 32: watershed.v1.ClusterService.DeleteSavepoint:output_type -> watershed.v1.DeleteSavepointResponse
-	13, // 33: watershed.v1.ClusterService.Rebuild:output_type -> watershed.v1.RebuildResponse
-	25, // 34: watershed.v1.ClusterService.Ownership:output_type -> watershed.v1.OwnershipResponse
-	29, // 35: watershed.v1.ClusterService.Flip:output_type -> watershed.v1.FlipResponse
-	31, // 36: watershed.v1.ClusterService.Force:output_type -> watershed.v1.ForceResponse
-	25, // [25:37] is the sub-list for method output_type
-	13, // [13:25] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	34, // 13: watershed.v1.ConflictsResponse.conflicts:type_name -> watershed.v1.Conflict
+	40, // 14: watershed.v1.Conflict.key:type_name -> watershed.v1.Value
+	0,  // 15: watershed.v1.ClusterService.Topology:input_type -> watershed.v1.TopologyRequest
+	2,  // 16: watershed.v1.ClusterService.AddNode:input_type -> watershed.v1.AddNodeRequest
+	3,  // 17: watershed.v1.ClusterService.DrainNode:input_type -> watershed.v1.DrainNodeRequest
+	4,  // 18: watershed.v1.ClusterService.RemoveNode:input_type -> watershed.v1.RemoveNodeRequest
+	14, // 19: watershed.v1.ClusterService.Raise:input_type -> watershed.v1.RaiseRequest
+	16, // 20: watershed.v1.ClusterService.Checkpoint:input_type -> watershed.v1.CheckpointRequest
+	18, // 21: watershed.v1.ClusterService.Checkpoints:input_type -> watershed.v1.CheckpointsRequest
+	20, // 22: watershed.v1.ClusterService.DeleteSavepoint:input_type -> watershed.v1.DeleteSavepointRequest
+	12, // 23: watershed.v1.ClusterService.Rebuild:input_type -> watershed.v1.RebuildRequest
+	24, // 24: watershed.v1.ClusterService.Ownership:input_type -> watershed.v1.OwnershipRequest
+	28, // 25: watershed.v1.ClusterService.Flip:input_type -> watershed.v1.FlipRequest
+	30, // 26: watershed.v1.ClusterService.Force:input_type -> watershed.v1.ForceRequest
+	32, // 27: watershed.v1.ClusterService.Conflicts:input_type -> watershed.v1.ConflictsRequest
+	35, // 28: watershed.v1.ClusterService.DiscardConflict:input_type -> watershed.v1.DiscardConflictRequest
+	37, // 29: watershed.v1.ClusterService.ReplayConflict:input_type -> watershed.v1.ReplayConflictRequest
+	1,  // 30: watershed.v1.ClusterService.Topology:output_type -> watershed.v1.TopologyResponse
+	5,  // 31: watershed.v1.ClusterService.AddNode:output_type -> watershed.v1.NodeResponse
+	5,  // 32: watershed.v1.ClusterService.DrainNode:output_type -> watershed.v1.NodeResponse
+	5,  // 33: watershed.v1.ClusterService.RemoveNode:output_type -> watershed.v1.NodeResponse
+	15, // 34: watershed.v1.ClusterService.Raise:output_type -> watershed.v1.RaiseResponse
+	17, // 35: watershed.v1.ClusterService.Checkpoint:output_type -> watershed.v1.CheckpointResponse
+	19, // 36: watershed.v1.ClusterService.Checkpoints:output_type -> watershed.v1.CheckpointsResponse
+	21, // 37: watershed.v1.ClusterService.DeleteSavepoint:output_type -> watershed.v1.DeleteSavepointResponse
+	13, // 38: watershed.v1.ClusterService.Rebuild:output_type -> watershed.v1.RebuildResponse
+	25, // 39: watershed.v1.ClusterService.Ownership:output_type -> watershed.v1.OwnershipResponse
+	29, // 40: watershed.v1.ClusterService.Flip:output_type -> watershed.v1.FlipResponse
+	31, // 41: watershed.v1.ClusterService.Force:output_type -> watershed.v1.ForceResponse
+	33, // 42: watershed.v1.ClusterService.Conflicts:output_type -> watershed.v1.ConflictsResponse
+	36, // 43: watershed.v1.ClusterService.DiscardConflict:output_type -> watershed.v1.DiscardConflictResponse
+	38, // 44: watershed.v1.ClusterService.ReplayConflict:output_type -> watershed.v1.ReplayConflictResponse
+	30, // [30:45] is the sub-list for method output_type
+	15, // [15:30] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_watershed_v1_cluster_proto_init() }
@@ -2386,13 +3011,14 @@ func file_watershed_v1_cluster_proto_init() {
 		return
 	}
 	file_watershed_v1_state_proto_init()
+	file_watershed_v1_cluster_proto_msgTypes[32].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_v1_cluster_proto_rawDesc), len(file_watershed_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,9 @@ const (
 	ClusterService_Ownership_FullMethodName       = "/watershed.v1.ClusterService/Ownership"
 	ClusterService_Flip_FullMethodName            = "/watershed.v1.ClusterService/Flip"
 	ClusterService_Force_FullMethodName           = "/watershed.v1.ClusterService/Force"
+	ClusterService_Conflicts_FullMethodName       = "/watershed.v1.ClusterService/Conflicts"
+	ClusterService_DiscardConflict_FullMethodName = "/watershed.v1.ClusterService/DiscardConflict"
+	ClusterService_ReplayConflict_FullMethodName  = "/watershed.v1.ClusterService/ReplayConflict"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -70,6 +73,14 @@ type ClusterServiceClient interface {
 	// Force makes a region the owner of a shard without the regions that it does not hear of, which are left out and come
 	// back as new members. FAILED_PRECONDITION while the owner may be alive. With `dry` it tells what that would cost.
 	Force(ctx context.Context, in *ForceRequest, opts ...grpc.CallOption) (*ForceResponse, error)
+	// Conflicts lists what the divergence ledgers of the regions hold: writes to owned tables that a new owner did not have.
+	Conflicts(ctx context.Context, in *ConflictsRequest, opts ...grpc.CallOption) (*ConflictsResponse, error)
+	// DiscardConflict gives a lost write up, in every region whose ledger holds it. NOT_FOUND where none of those that answer
+	// holds it unsettled. It may be repeated.
+	DiscardConflict(ctx context.Context, in *DiscardConflictRequest, opts ...grpc.CallOption) (*DiscardConflictResponse, error)
+	// ReplayConflict does a lost write again, at the shard's owner. Applied, it leaves the ledgers as regions learn of it. It
+	// counts once, also beside the client's own retry, for as long as the client's session lives.
+	ReplayConflict(ctx context.Context, in *ReplayConflictRequest, opts ...grpc.CallOption) (*ReplayConflictResponse, error)
 }
 
 type clusterServiceClient struct {
@@ -200,6 +211,36 @@ func (c *clusterServiceClient) Force(ctx context.Context, in *ForceRequest, opts
 	return out, nil
 }
 
+func (c *clusterServiceClient) Conflicts(ctx context.Context, in *ConflictsRequest, opts ...grpc.CallOption) (*ConflictsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConflictsResponse)
+	err := c.cc.Invoke(ctx, ClusterService_Conflicts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) DiscardConflict(ctx context.Context, in *DiscardConflictRequest, opts ...grpc.CallOption) (*DiscardConflictResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiscardConflictResponse)
+	err := c.cc.Invoke(ctx, ClusterService_DiscardConflict_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ReplayConflict(ctx context.Context, in *ReplayConflictRequest, opts ...grpc.CallOption) (*ReplayConflictResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReplayConflictResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ReplayConflict_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -237,6 +278,14 @@ type ClusterServiceServer interface {
 	// Force makes a region the owner of a shard without the regions that it does not hear of, which are left out and come
 	// back as new members. FAILED_PRECONDITION while the owner may be alive. With `dry` it tells what that would cost.
 	Force(context.Context, *ForceRequest) (*ForceResponse, error)
+	// Conflicts lists what the divergence ledgers of the regions hold: writes to owned tables that a new owner did not have.
+	Conflicts(context.Context, *ConflictsRequest) (*ConflictsResponse, error)
+	// DiscardConflict gives a lost write up, in every region whose ledger holds it. NOT_FOUND where none of those that answer
+	// holds it unsettled. It may be repeated.
+	DiscardConflict(context.Context, *DiscardConflictRequest) (*DiscardConflictResponse, error)
+	// ReplayConflict does a lost write again, at the shard's owner. Applied, it leaves the ledgers as regions learn of it. It
+	// counts once, also beside the client's own retry, for as long as the client's session lives.
+	ReplayConflict(context.Context, *ReplayConflictRequest) (*ReplayConflictResponse, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -282,6 +331,15 @@ func (UnimplementedClusterServiceServer) Flip(context.Context, *FlipRequest) (*F
 }
 func (UnimplementedClusterServiceServer) Force(context.Context, *ForceRequest) (*ForceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Force not implemented")
+}
+func (UnimplementedClusterServiceServer) Conflicts(context.Context, *ConflictsRequest) (*ConflictsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Conflicts not implemented")
+}
+func (UnimplementedClusterServiceServer) DiscardConflict(context.Context, *DiscardConflictRequest) (*DiscardConflictResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiscardConflict not implemented")
+}
+func (UnimplementedClusterServiceServer) ReplayConflict(context.Context, *ReplayConflictRequest) (*ReplayConflictResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReplayConflict not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -520,6 +578,60 @@ func _ClusterService_Force_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_Conflicts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConflictsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).Conflicts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_Conflicts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).Conflicts(ctx, req.(*ConflictsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_DiscardConflict_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiscardConflictRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).DiscardConflict(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_DiscardConflict_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).DiscardConflict(ctx, req.(*DiscardConflictRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ReplayConflict_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReplayConflictRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ReplayConflict(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ReplayConflict_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ReplayConflict(ctx, req.(*ReplayConflictRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -574,6 +686,18 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Force",
 			Handler:    _ClusterService_Force_Handler,
+		},
+		{
+			MethodName: "Conflicts",
+			Handler:    _ClusterService_Conflicts_Handler,
+		},
+		{
+			MethodName: "DiscardConflict",
+			Handler:    _ClusterService_DiscardConflict_Handler,
+		},
+		{
+			MethodName: "ReplayConflict",
+			Handler:    _ClusterService_ReplayConflict_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1379,6 +1379,118 @@ func (x *JoinResponse) GetMember() uint32 {
 	return 0
 }
 
+type OwnStateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Position      uint64                 `protobuf:"varint,3,opt,name=position,proto3" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnStateRequest) Reset() {
+	*x = OwnStateRequest{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnStateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnStateRequest) ProtoMessage() {}
+
+func (x *OwnStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnStateRequest.ProtoReflect.Descriptor instead.
+func (*OwnStateRequest) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *OwnStateRequest) GetHello() *Hello {
+	if x != nil {
+		return x.Hello
+	}
+	return nil
+}
+
+func (x *OwnStateRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *OwnStateRequest) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+type OwnStateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        []byte                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // of the whole state, the same in every message
+	Rows          []byte                 `protobuf:"bytes,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnStateResponse) Reset() {
+	*x = OwnStateResponse{}
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnStateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnStateResponse) ProtoMessage() {}
+
+func (x *OwnStateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_watershed_peer_v1_peer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnStateResponse.ProtoReflect.Descriptor instead.
+func (*OwnStateResponse) Descriptor() ([]byte, []int) {
+	return file_watershed_peer_v1_peer_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *OwnStateResponse) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *OwnStateResponse) GetRows() []byte {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
 var File_watershed_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_watershed_peer_v1_peer_proto_rawDesc = "" +
@@ -1487,7 +1599,14 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\x12\x18\n" +
 	"\ainstead\x18\x02 \x01(\rR\ainstead\"&\n" +
 	"\fJoinResponse\x12\x16\n" +
-	"\x06member\x18\x01 \x01(\rR\x06member2\xf3\x04\n" +
+	"\x06member\x18\x01 \x01(\rR\x06member\"s\n" +
+	"\x0fOwnStateRequest\x12.\n" +
+	"\x05hello\x18\x01 \x01(\v2\x18.watershed.peer.v1.HelloR\x05hello\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bposition\x18\x03 \x01(\x04R\bposition\">\n" +
+	"\x10OwnStateResponse\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\fR\x04rows2\xca\x05\n" +
 	"\vPeerService\x12K\n" +
 	"\x04Pull\x12\x1e.watershed.peer.v1.PullRequest\x1a\x1f.watershed.peer.v1.PullResponse(\x010\x01\x12I\n" +
 	"\x05State\x12\x1f.watershed.peer.v1.StateRequest\x1a\x1d.watershed.peer.v1.StateChunk0\x01\x12L\n" +
@@ -1496,7 +1615,8 @@ const file_watershed_peer_v1_peer_proto_rawDesc = "" +
 	"\x06Submit\x12 .watershed.peer.v1.SubmitRequest\x1a!.watershed.peer.v1.SubmitResponse\x12J\n" +
 	"\x05Nodes\x12\x1f.watershed.peer.v1.NodesRequest\x1a .watershed.peer.v1.NodesResponse\x12H\n" +
 	"\x03Own\x12\x1d.watershed.peer.v1.OwnRequest\x1a\x1e.watershed.peer.v1.OwnResponse(\x010\x01\x12G\n" +
-	"\x04Join\x12\x1e.watershed.peer.v1.JoinRequest\x1a\x1f.watershed.peer.v1.JoinResponseBBZ@github.com/watershed-db/watershed/proto/watershed/peer/v1;peerv1b\x06proto3"
+	"\x04Join\x12\x1e.watershed.peer.v1.JoinRequest\x1a\x1f.watershed.peer.v1.JoinResponse\x12U\n" +
+	"\bOwnState\x12\".watershed.peer.v1.OwnStateRequest\x1a#.watershed.peer.v1.OwnStateResponse0\x01BBZ@github.com/watershed-db/watershed/proto/watershed/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_watershed_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -1510,30 +1630,32 @@ func file_watershed_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_watershed_peer_v1_peer_proto_rawDescData
 }
 
-var file_watershed_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_watershed_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_watershed_peer_v1_peer_proto_goTypes = []any{
-	(*Hello)(nil),           // 0: watershed.peer.v1.Hello
-	(*PullRequest)(nil),     // 1: watershed.peer.v1.PullRequest
-	(*Standing)(nil),        // 2: watershed.peer.v1.Standing
-	(*PullResponse)(nil),    // 3: watershed.peer.v1.PullResponse
-	(*Entry)(nil),           // 4: watershed.peer.v1.Entry
-	(*StateRequest)(nil),    // 5: watershed.peer.v1.StateRequest
-	(*StateChunk)(nil),      // 6: watershed.peer.v1.StateChunk
-	(*StateHead)(nil),       // 7: watershed.peer.v1.StateHead
-	(*TablesRequest)(nil),   // 8: watershed.peer.v1.TablesRequest
-	(*TablesChunk)(nil),     // 9: watershed.peer.v1.TablesChunk
-	(*TablesHead)(nil),      // 10: watershed.peer.v1.TablesHead
-	(*SummaryRequest)(nil),  // 11: watershed.peer.v1.SummaryRequest
-	(*SummaryResponse)(nil), // 12: watershed.peer.v1.SummaryResponse
-	(*SubmitRequest)(nil),   // 13: watershed.peer.v1.SubmitRequest
-	(*SubmitResponse)(nil),  // 14: watershed.peer.v1.SubmitResponse
-	(*NodesRequest)(nil),    // 15: watershed.peer.v1.NodesRequest
-	(*NodesResponse)(nil),   // 16: watershed.peer.v1.NodesResponse
-	(*OwnRequest)(nil),      // 17: watershed.peer.v1.OwnRequest
-	(*OwnMessage)(nil),      // 18: watershed.peer.v1.OwnMessage
-	(*OwnResponse)(nil),     // 19: watershed.peer.v1.OwnResponse
-	(*JoinRequest)(nil),     // 20: watershed.peer.v1.JoinRequest
-	(*JoinResponse)(nil),    // 21: watershed.peer.v1.JoinResponse
+	(*Hello)(nil),            // 0: watershed.peer.v1.Hello
+	(*PullRequest)(nil),      // 1: watershed.peer.v1.PullRequest
+	(*Standing)(nil),         // 2: watershed.peer.v1.Standing
+	(*PullResponse)(nil),     // 3: watershed.peer.v1.PullResponse
+	(*Entry)(nil),            // 4: watershed.peer.v1.Entry
+	(*StateRequest)(nil),     // 5: watershed.peer.v1.StateRequest
+	(*StateChunk)(nil),       // 6: watershed.peer.v1.StateChunk
+	(*StateHead)(nil),        // 7: watershed.peer.v1.StateHead
+	(*TablesRequest)(nil),    // 8: watershed.peer.v1.TablesRequest
+	(*TablesChunk)(nil),      // 9: watershed.peer.v1.TablesChunk
+	(*TablesHead)(nil),       // 10: watershed.peer.v1.TablesHead
+	(*SummaryRequest)(nil),   // 11: watershed.peer.v1.SummaryRequest
+	(*SummaryResponse)(nil),  // 12: watershed.peer.v1.SummaryResponse
+	(*SubmitRequest)(nil),    // 13: watershed.peer.v1.SubmitRequest
+	(*SubmitResponse)(nil),   // 14: watershed.peer.v1.SubmitResponse
+	(*NodesRequest)(nil),     // 15: watershed.peer.v1.NodesRequest
+	(*NodesResponse)(nil),    // 16: watershed.peer.v1.NodesResponse
+	(*OwnRequest)(nil),       // 17: watershed.peer.v1.OwnRequest
+	(*OwnMessage)(nil),       // 18: watershed.peer.v1.OwnMessage
+	(*OwnResponse)(nil),      // 19: watershed.peer.v1.OwnResponse
+	(*JoinRequest)(nil),      // 20: watershed.peer.v1.JoinRequest
+	(*JoinResponse)(nil),     // 21: watershed.peer.v1.JoinResponse
+	(*OwnStateRequest)(nil),  // 22: watershed.peer.v1.OwnStateRequest
+	(*OwnStateResponse)(nil), // 23: watershed.peer.v1.OwnStateResponse
 }
 var file_watershed_peer_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: watershed.peer.v1.PullRequest.hello:type_name -> watershed.peer.v1.Hello
@@ -1550,27 +1672,30 @@ var file_watershed_peer_v1_peer_proto_depIdxs = []int32{
 	0,  // 11: watershed.peer.v1.OwnRequest.hello:type_name -> watershed.peer.v1.Hello
 	18, // 12: watershed.peer.v1.OwnRequest.messages:type_name -> watershed.peer.v1.OwnMessage
 	0,  // 13: watershed.peer.v1.JoinRequest.hello:type_name -> watershed.peer.v1.Hello
-	1,  // 14: watershed.peer.v1.PeerService.Pull:input_type -> watershed.peer.v1.PullRequest
-	5,  // 15: watershed.peer.v1.PeerService.State:input_type -> watershed.peer.v1.StateRequest
-	8,  // 16: watershed.peer.v1.PeerService.Tables:input_type -> watershed.peer.v1.TablesRequest
-	11, // 17: watershed.peer.v1.PeerService.Summary:input_type -> watershed.peer.v1.SummaryRequest
-	13, // 18: watershed.peer.v1.PeerService.Submit:input_type -> watershed.peer.v1.SubmitRequest
-	15, // 19: watershed.peer.v1.PeerService.Nodes:input_type -> watershed.peer.v1.NodesRequest
-	17, // 20: watershed.peer.v1.PeerService.Own:input_type -> watershed.peer.v1.OwnRequest
-	20, // 21: watershed.peer.v1.PeerService.Join:input_type -> watershed.peer.v1.JoinRequest
-	3,  // 22: watershed.peer.v1.PeerService.Pull:output_type -> watershed.peer.v1.PullResponse
-	6,  // 23: watershed.peer.v1.PeerService.State:output_type -> watershed.peer.v1.StateChunk
-	9,  // 24: watershed.peer.v1.PeerService.Tables:output_type -> watershed.peer.v1.TablesChunk
-	12, // 25: watershed.peer.v1.PeerService.Summary:output_type -> watershed.peer.v1.SummaryResponse
-	14, // 26: watershed.peer.v1.PeerService.Submit:output_type -> watershed.peer.v1.SubmitResponse
-	16, // 27: watershed.peer.v1.PeerService.Nodes:output_type -> watershed.peer.v1.NodesResponse
-	19, // 28: watershed.peer.v1.PeerService.Own:output_type -> watershed.peer.v1.OwnResponse
-	21, // 29: watershed.peer.v1.PeerService.Join:output_type -> watershed.peer.v1.JoinResponse
-	22, // [22:30] is the sub-list for method output_type
-	14, // [14:22] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	0,  // 14: watershed.peer.v1.OwnStateRequest.hello:type_name -> watershed.peer.v1.Hello
+	1,  // 15: watershed.peer.v1.PeerService.Pull:input_type -> watershed.peer.v1.PullRequest
+	5,  // 16: watershed.peer.v1.PeerService.State:input_type -> watershed.peer.v1.StateRequest
+	8,  // 17: watershed.peer.v1.PeerService.Tables:input_type -> watershed.peer.v1.TablesRequest
+	11, // 18: watershed.peer.v1.PeerService.Summary:input_type -> watershed.peer.v1.SummaryRequest
+	13, // 19: watershed.peer.v1.PeerService.Submit:input_type -> watershed.peer.v1.SubmitRequest
+	15, // 20: watershed.peer.v1.PeerService.Nodes:input_type -> watershed.peer.v1.NodesRequest
+	17, // 21: watershed.peer.v1.PeerService.Own:input_type -> watershed.peer.v1.OwnRequest
+	20, // 22: watershed.peer.v1.PeerService.Join:input_type -> watershed.peer.v1.JoinRequest
+	22, // 23: watershed.peer.v1.PeerService.OwnState:input_type -> watershed.peer.v1.OwnStateRequest
+	3,  // 24: watershed.peer.v1.PeerService.Pull:output_type -> watershed.peer.v1.PullResponse
+	6,  // 25: watershed.peer.v1.PeerService.State:output_type -> watershed.peer.v1.StateChunk
+	9,  // 26: watershed.peer.v1.PeerService.Tables:output_type -> watershed.peer.v1.TablesChunk
+	12, // 27: watershed.peer.v1.PeerService.Summary:output_type -> watershed.peer.v1.SummaryResponse
+	14, // 28: watershed.peer.v1.PeerService.Submit:output_type -> watershed.peer.v1.SubmitResponse
+	16, // 29: watershed.peer.v1.PeerService.Nodes:output_type -> watershed.peer.v1.NodesResponse
+	19, // 30: watershed.peer.v1.PeerService.Own:output_type -> watershed.peer.v1.OwnResponse
+	21, // 31: watershed.peer.v1.PeerService.Join:output_type -> watershed.peer.v1.JoinResponse
+	23, // 32: watershed.peer.v1.PeerService.OwnState:output_type -> watershed.peer.v1.OwnStateResponse
+	24, // [24:33] is the sub-list for method output_type
+	15, // [15:24] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_watershed_peer_v1_peer_proto_init() }
@@ -1584,7 +1709,7 @@ func file_watershed_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_watershed_peer_v1_peer_proto_rawDesc), len(file_watershed_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,14 +21,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PeerService_Pull_FullMethodName    = "/watershed.peer.v1.PeerService/Pull"
-	PeerService_State_FullMethodName   = "/watershed.peer.v1.PeerService/State"
-	PeerService_Tables_FullMethodName  = "/watershed.peer.v1.PeerService/Tables"
-	PeerService_Summary_FullMethodName = "/watershed.peer.v1.PeerService/Summary"
-	PeerService_Submit_FullMethodName  = "/watershed.peer.v1.PeerService/Submit"
-	PeerService_Nodes_FullMethodName   = "/watershed.peer.v1.PeerService/Nodes"
-	PeerService_Own_FullMethodName     = "/watershed.peer.v1.PeerService/Own"
-	PeerService_Join_FullMethodName    = "/watershed.peer.v1.PeerService/Join"
+	PeerService_Pull_FullMethodName     = "/watershed.peer.v1.PeerService/Pull"
+	PeerService_State_FullMethodName    = "/watershed.peer.v1.PeerService/State"
+	PeerService_Tables_FullMethodName   = "/watershed.peer.v1.PeerService/Tables"
+	PeerService_Summary_FullMethodName  = "/watershed.peer.v1.PeerService/Summary"
+	PeerService_Submit_FullMethodName   = "/watershed.peer.v1.PeerService/Submit"
+	PeerService_Nodes_FullMethodName    = "/watershed.peer.v1.PeerService/Nodes"
+	PeerService_Own_FullMethodName      = "/watershed.peer.v1.PeerService/Own"
+	PeerService_Join_FullMethodName     = "/watershed.peer.v1.PeerService/Join"
+	PeerService_OwnState_FullMethodName = "/watershed.peer.v1.PeerService/OwnState"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -56,6 +57,9 @@ type PeerServiceClient interface {
 	Own(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[OwnRequest, OwnResponse], error)
 	// Join asks the owner of a shard to take the asking region in as a new member, in the place of an old one of its own.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
+	// OwnState streams the state of a shard's owned tables at an entry of the owned log, as owned.Export hands it out.
+	// FAILED_PRECONDITION where the log is of another history there, or does not reach back so far any more.
+	OwnState(ctx context.Context, in *OwnStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[OwnStateResponse], error)
 }
 
 type peerServiceClient struct {
@@ -170,6 +174,25 @@ func (c *peerServiceClient) Join(ctx context.Context, in *JoinRequest, opts ...g
 	return out, nil
 }
 
+func (c *peerServiceClient) OwnState(ctx context.Context, in *OwnStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[OwnStateResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[4], PeerService_OwnState_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[OwnStateRequest, OwnStateResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_OwnStateClient = grpc.ServerStreamingClient[OwnStateResponse]
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -195,6 +218,9 @@ type PeerServiceServer interface {
 	Own(grpc.BidiStreamingServer[OwnRequest, OwnResponse]) error
 	// Join asks the owner of a shard to take the asking region in as a new member, in the place of an old one of its own.
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	// OwnState streams the state of a shard's owned tables at an entry of the owned log, as owned.Export hands it out.
+	// FAILED_PRECONDITION where the log is of another history there, or does not reach back so far any more.
+	OwnState(*OwnStateRequest, grpc.ServerStreamingServer[OwnStateResponse]) error
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -228,6 +254,9 @@ func (UnimplementedPeerServiceServer) Own(grpc.BidiStreamingServer[OwnRequest, O
 }
 func (UnimplementedPeerServiceServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedPeerServiceServer) OwnState(*OwnStateRequest, grpc.ServerStreamingServer[OwnStateResponse]) error {
+	return status.Error(codes.Unimplemented, "method OwnState not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -358,6 +387,17 @@ func _PeerService_Join_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_OwnState_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(OwnStateRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PeerServiceServer).OwnState(m, &grpc.GenericServerStream[OwnStateRequest, OwnStateResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_OwnStateServer = grpc.ServerStreamingServer[OwnStateResponse]
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -404,6 +444,11 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _PeerService_Own_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "OwnState",
+			Handler:       _PeerService_OwnState_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "watershed/peer/v1/peer.proto",
