@@ -121,11 +121,50 @@ func (o *owners) attach(r *replica.Replica) {
 			return o.state(ctx, id, from, at, take)
 		},
 		Now: time.Now, SessionLife: ownedSessions,
+		Hold: func(ctx context.Context, to crdt.RegionID) (func(), error) {
+			if id != 0 {
+				return func() {}, nil
+			}
+			return func() {}, o.hasRegistry(ctx, to, r.State().Registry().Position())
+		},
 		Logger: o.env.Logger.Named("owner"),
 	})
 	o.shards[id].Store(s)
 	r.Lead(s.Run)
 }
+
+// hasRegistry waits until a region has taken the registry up to a position: its entries are not in the owned log, and a new
+// owner that lacks some would give their numbers to others.
+func (o *owners) hasRegistry(ctx context.Context, region crdt.RegionID, position uint64) error {
+	err := errors.New("no node of it is known")
+	for {
+		for _, address := range o.peers.directory.Addresses(region) {
+			conn, e := o.conns.To(address)
+			if err = e; err != nil {
+				continue
+			}
+			try, cancel := context.WithTimeout(ctx, joinWithin)
+			answer, e := peerv1.NewPeerServiceClient(conn).Summary(try, &peerv1.SummaryRequest{Hello: o.hello(o.env.Config.RegionID())})
+			cancel()
+			if e == nil && answer.GetRegistry() >= position {
+				return nil
+			}
+			err = errors.New(status.Convert(e).Message()) // as a status it would be tried again
+			if e == nil {
+				err = fmt.Errorf("it has taken the registry up to %d of %d", answer.GetRegistry(), position)
+				break
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("region %s: %w", region, err)
+		case <-time.After(registryPause):
+		}
+	}
+}
+
+// registryPause is between questions of how far a region is with the registry.
+const registryPause = 10 * time.Millisecond
 
 // detach forgets a replica that goes.
 func (o *owners) detach(id keyspace.ShardID) { o.shards[id].Store(nil) }

@@ -28,7 +28,7 @@ func TestOwnershipMoves(t *testing.T) {
 	k.refused(append([]string{"owner", "flip", "--to", "mars", "--shard", "0"}, k.endpoint(east)...), `no region "mars"`)
 	k.order("cut", east, west)
 	k.apart(west, east)
-	k.refused(append([]string{"owner", "flip", "--to", east, "--shard", "0"}, k.endpoint(west)...), "not heard of lately")
+	k.refused(append([]string{"owner", "flip", "--to", east, "--shard", "0"}, k.endpoint(west)...), "its owner goes on")
 	k.order("heal", east, west)
 	k.owned(west, east, west)
 	k.refused(append([]string{"owner", "force", "--to", east, "--shard", "0", "--yes"}, k.endpoint(east)...), "nothing is to be forced")

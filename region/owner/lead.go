@@ -11,7 +11,6 @@ import (
 
 	"github.com/watershed-db/watershed/crdt"
 	"github.com/watershed-db/watershed/failover/ownership"
-	"github.com/watershed-db/watershed/keyspace/mutant"
 	"github.com/watershed-db/watershed/region/shard"
 )
 
@@ -301,12 +300,6 @@ func (l *leading) regionOf(id ownership.MemberID) crdt.RegionID {
 // toProve keeps messages until this node has proved that it still leads.
 func (l *leading) toProve(list []ownership.Message) {
 	if len(list) == 0 {
-		return
-	}
-	if mutant.On("grant-without-a-proof") {
-		for _, m := range list {
-			l.send(m)
-		}
 		return
 	}
 	l.in.Lock()

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/watershed-db/watershed/failover/ownership"
-	"github.com/watershed-db/watershed/keyspace/mutant"
 	"github.com/watershed-db/watershed/region/group"
 	"github.com/watershed-db/watershed/region/limit"
 	"github.com/watershed-db/watershed/region/shard"
@@ -196,7 +195,7 @@ func (l *leading) acknowledge() {
 
 // serves says whether the state may answer at this very instant.
 func (s *Shard) serves(state *ownership.State) bool {
-	return s.o.Clock.Trusted() && (state.Serves(s.o.Clock.Now()) || mutant.On("serves-without-a-lease"))
+	return s.o.Clock.Trusted() && state.Serves(s.o.Clock.Now())
 }
 
 // Serve says whether this node may answer for the shard's owned tables: it is asked after the value was read, which
