@@ -236,9 +236,8 @@ func TestLackingDropsOnlyWhatIsDeleted(t *testing.T) {
 	f := newFixture(t)
 	old := f.shards.State(0).Registry()
 	id := f.apply("")
-	now := f.shards.State(0).Registry()
 	f.propose(&shard.RegisterTable{Epoch: 1<<16 | 1, Def: table.Def{Name: "t", Type: table.Set, MaxBytes: 1}})
-	now = f.shards.State(0).Registry()
+	now := f.shards.State(0).Registry()
 	for _, c := range Lacking(now, f.shards.State(1), "a") {
 		if _, err := f.shards.Propose(t.Context(), 1, c); err != nil {
 			t.Fatal(err)

@@ -17,7 +17,6 @@ var ErrFlipBack = errors.New("the shard could not be handed over, and its owner 
 
 // order is what an operator wants.
 type order struct {
-	event ownership.Event
 	to    crdt.RegionID
 	cost  bool // tell what a force would cost, and do nothing
 	force bool
