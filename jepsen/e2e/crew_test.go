@@ -31,10 +31,13 @@ type member struct {
 	there            bool
 }
 
+// eastAlone is crew.regions of a deployment of one region.
+const eastAlone = "[{name: " + east + ", member: 1}]"
+
 // newCrew makes up a region that is founded by a node in each of some zones, and starts it.
 func newCrew(t testing.TB, kafka string, shards int, more string, zones ...string) *crew {
 	t.Helper()
-	return newCrewAmong(t, fmt.Sprintf("[{name: %s, member: 1}]", east), kafka, shards, more, zones...)
+	return newCrewAmong(t, eastAlone, kafka, shards, more, zones...)
 }
 
 // newCrewAmong is newCrew in a deployment of several regions.

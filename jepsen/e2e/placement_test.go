@@ -155,7 +155,7 @@ func interrupted(t *testing.T, args ...string) {
 // TestMoreReplicasThanNodes are refused with both numbers before a data folder is made.
 func TestMoreReplicasThanNodes(t *testing.T) {
 	binary(t)
-	c := &crew{deployment: &deployment{t: t}, kafka: "127.0.0.1:1", shards: 2, more: "replication: 5\n"}
+	c := &crew{deployment: &deployment{t: t}, regions: eastAlone, kafka: "127.0.0.1:1", shards: 2, more: "replication: 5\n"}
 	for range 3 {
 		c.hire("")
 	}
