@@ -318,7 +318,7 @@ func (a *applier) tableFloor(c *TableFloor) {
 	switch {
 	case c.Floor <= t.sessions.Floor():
 		a.end(Duplicate, "")
-	case !t.Marks.Covers(c.Need) && !mutant.On("table-floor-uncovered"):
+	case !t.Marks.Covers(c.Need):
 		a.end(Refused, "the shard does not hold yet what the floor was told with")
 	default:
 		t = a.setHead()
